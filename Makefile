@@ -1,0 +1,29 @@
+# Every target sets itself up: python3 (3.11 or newer) and make are enough.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: train test lint bench clean
+
+train: $(READY)  ## run the main example; ARGS="--data DIR ..." for your own
+	$(VENV)/bin/python examples/train_camvid.py $(ARGS)
+
+test: $(READY)  ## run all tests; ARGS="-k masks" for some
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(READY)  ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy cowmask examples benchmarks tests
+
+bench: $(READY)  ## time mask generation on this machine
+	$(VENV)/bin/python -m benchmarks.masks $(ARGS)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+clean:  ## remove the environment and what was written by runs
+	rm -rf $(VENV) runs

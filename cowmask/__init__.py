@@ -1,0 +1,19 @@
+"""Batched cow masks and box masks, and the mixing and erasing augmentations built on them, on the GPU."""
+
+from cowmask.consistency import consistency_loss
+from cowmask.masks import box_masks, cow_masks
+from cowmask.mixing import erase, mix
+from cowmask.transforms import CowMix, CowOut, CutMix, CutOut, MixUp
+
+__all__ = [
+    "CowMix",
+    "CowOut",
+    "CutMix",
+    "CutOut",
+    "MixUp",
+    "box_masks",
+    "consistency_loss",
+    "cow_masks",
+    "erase",
+    "mix",
+]

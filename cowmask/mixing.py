@@ -1,0 +1,120 @@
+"""Apply masks: deterministic and differentiable."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cowmask import _checks
+
+
+def mix(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Take `b` where the mask is True and `a` elsewhere.
+
+        bool mask:      where(mask, b, a)
+        floating mask:  a * (1 - mask) + b * mask
+
+    Args:
+        a: Any shape and dtype; floating for a floating mask. Usually images or class probabilities (B, C, *size).
+        b: Of the shape, dtype and device of `a`.
+        mask: Bool, or floating in [0, 1] (not checked: that would wait for the device); broadcasts to `a`, as
+            (B, 1, *size) does.
+
+    Returns:
+        A new tensor like `a`. The inputs are not modified.
+
+    Raises:
+        TypeError, ValueError: dtypes, devices or shapes do not go together.
+
+    Convention:
+        A bool mask selects: a NaN that is not selected stays out, of the gradient too. A floating one blends.
+
+    Reference:
+        French et al. 2019, section 3.3 and Listing 3.
+
+    Example:
+        >>> mix(torch.zeros(2), torch.ones(2), torch.tensor([True, False]))
+        tensor([1., 0.])
+    """
+    _check_pair(a, b)
+    _checks.mixing_mask(mask, a)
+    return _mix(a, b, mask)
+
+
+def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0) -> Tensor:
+    """Keep `x` where the mask is True and put `fill` elsewhere.
+
+    Args:
+        x: Any shape and dtype; floating for a floating mask.
+        mask: Bool, or floating in [0, 1] (not checked: that would wait for the device); broadcasts to `x`.
+        fill: A number, or a tensor on the device of `x` that broadcasts to it, such as (C, 1, 1) for one value per
+            channel. It takes the dtype of `x`.
+
+    Returns:
+        A new tensor like `x`. The inputs are not modified.
+
+    Raises:
+        TypeError, ValueError: dtypes, devices or shapes do not go together.
+
+    Convention:
+        True is kept (the paper multiplies by the mask). A NaN that is erased stays out, of the gradient too.
+
+    Reference:
+        French et al. 2019, section 3.3 and Listing 2.
+
+    Example:
+        >>> erase(torch.ones(2), torch.tensor([True, False]), fill=0.5)
+        tensor([1.0000, 0.5000])
+    """
+    _checks.tensor("x", x)
+    _checks.mixing_mask(mask, x)
+    return _mix(_fill_like(x, fill), x, mask)
+
+
+def mix_with_previous(x: Tensor, mask: Tensor) -> Tensor:
+    """Return `mix(x, x.roll(1, 0), mask)` without the rolled copy: image i is mixed with image i - 1."""
+    _checks.mixing_mask(mask, _checks.tensor("x", x))
+    return _MixWithPrevious.apply(x, mask)
+
+
+class _MixWithPrevious(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(mask)
+        out = torch.empty_like(x)
+        mask = mask.expand(len(x), *mask.shape[1:])
+        for images, previous in ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, None))):
+            _mix(x[images], x[previous], mask[images], out=out[images])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (mask,) = ctx.saved_tensors
+        zero = grad.new_zeros(())
+        return _mix(grad, zero, mask) + _mix(zero, grad, mask).roll(-1, 0), None
+
+
+def _mix(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None) -> Tensor:
+    if mask.dtype == torch.bool:
+        return torch.where(mask, b, a) if out is None else torch.where(mask, b, a, out=out)
+    return torch.lerp(a, b, mask.to(a.dtype), out=out)
+
+
+def _check_pair(a: Tensor, b: Tensor) -> None:
+    _checks.tensor("a", a)
+    _checks.tensor("b", b)
+    for name in ("shape", "dtype", "device"):
+        if getattr(a, name) != getattr(b, name):
+            raise ValueError(f"a and b must have the same {name}, got {getattr(a, name)} and {getattr(b, name)}")
+
+
+def _fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
+    if _checks.is_number(fill):
+        return x.new_full((), fill)
+    _checks.tensor("fill", fill)
+    if fill.device != x.device:
+        raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
+    fits = fill.ndim <= x.ndim and all(f in (1, s) for f, s in zip(fill.shape[::-1], x.shape[::-1], strict=False))
+    if not fits:
+        raise ValueError(f"fill of shape {tuple(fill.shape)} does not broadcast to {tuple(x.shape)}: try (C, 1, 1)")
+    return fill.to(x.dtype)
