@@ -57,16 +57,15 @@ def values(name: str, value: Any, low: float, high: float = math.inf, *, open_lo
     elif isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{name} as a range must be (low, high), got {len(value)} values: {value}")
-        checked = Range(
-            *(number(f"{name}[{end}]", item, low, high, open_low=open_low) for end, item in enumerate(value))
-        )
+        ends = [number(f"{name}[{end}]", item, low, high, open_low=open_low) for end, item in enumerate(value)]
+        checked = Range(ends[0], ends[1])
         if checked.low > checked.high:
             raise ValueError(f"{name} as a range must be (low, high) with low <= high, got {value}")
     elif is_number(value):
         checked = Range(float(value), float(value))
     else:
         raise TypeError(
-            f"{name} must be a number, a (low, high) range or a CPU tensor of one value per mask, got {_describe(value)}"
+            f"{name} must be a number, a (low, high) range or a CPU tensor of per-mask values, got {_describe(value)}"
         )
     _check_bounds(name, checked.low, checked.high, low, high, open_low)
     return checked

@@ -1,5 +1,6 @@
 """Apply masks: deterministic and differentiable."""
 
+import math
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def mix_with_previous(x: Tensor, mask: Tensor) -> Tensor:
 
 class _MixWithPrevious(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
         ctx.save_for_backward(mask)
         out = torch.empty_like(x)
         mask = mask.expand(len(x), *mask.shape[1:])
@@ -88,7 +89,7 @@ class _MixWithPrevious(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
         zero = grad.new_zeros(())
         return _mix(grad, zero, mask) + _mix(zero, grad, mask).roll(-1, 0), None
@@ -109,9 +110,8 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
 
 
 def _fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
-    if _checks.is_number(fill):
-        return x.new_full((), fill)
-    _checks.tensor("fill", fill)
+    if not isinstance(fill, Tensor):
+        return x.new_full((), _checks.number("fill", fill, -math.inf))
     if fill.device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
     fits = fill.ndim <= x.ndim and all(f in (1, s) for f, s in zip(fill.shape[::-1], x.shape[::-1], strict=False))

@@ -1,6 +1,7 @@
 """Mixing and erasing transforms: modules that hold ranges, draw a mask per image and apply it.
 
-French et al. 2019 (CowMix, CowOut); Yun et al. 2019 (CutMix); DeVries & Taylor 2017 (Cutout); Zhang et al. 2018 (mixup).
+French et al. 2019 (CowMix, CowOut), Yun et al. 2019 (CutMix), DeVries & Taylor 2017 (Cutout), Zhang et al. 2018
+(mixup).
 
 Every transform draws with `sample(images, generator)` and applies with `forward(images, *targets)`; there is no state
 between calls, and train() and eval() change nothing.
