@@ -1,0 +1,1 @@
+"""What the example trainers share: data sets, networks, methods, trainer, evaluation, pictures."""

@@ -1,0 +1,78 @@
+"""Semi-supervised segmentation of street scenes: supervised learning, CutMix, CowMix, and all labels as the ceiling.
+
+    python examples/train_camvid.py                                  built-in scenes, a few minutes on a laptop
+    python examples/train_camvid.py --data DIR --encoder-weights imagenet
+    python examples/train_camvid.py --help
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from segmentation.config import Config, resolve
+from segmentation.datasets import DataError, Dataset, load_camvid, load_street
+from segmentation.networks import WeightsError
+from segmentation.pictures import save_panel
+from segmentation.trainer import Outcome, Trainer
+
+
+def load(config: Config) -> Dataset:
+    """Read CamVid, or draw the built-in scenes where there is none."""
+    if config.data is not None:
+        return load_camvid(config.data, config.size)
+    print("No --data given: training on the built-in procedural street scenes.")
+    return load_street(config.size)
+
+
+def results_table(data: Dataset, outcomes: dict[str, Outcome], size: tuple[int, int]) -> Table:
+    """Lay out the teachers' scores, a column for each method."""
+    table = Table(title=f"{data.name}, test set at {size[1]}x{size[0]}: intersection over union, %")
+    table.add_column("class")
+    for name in outcomes:
+        table.add_column(name, justify="right")
+    for index, class_name in enumerate(data.classes):
+        table.add_row(class_name, *[f"{100 * outcome.teacher.per_class[index]:.1f}" for outcome in outcomes.values()])
+    table.add_section()
+    table.add_row("mean (mIoU)", *[f"{100 * outcome.teacher.miou:.1f}" for outcome in outcomes.values()], style="bold")
+    table.add_row("mean, student", *[f"{100 * outcome.student.miou:.1f}" for outcome in outcomes.values()])
+    return table
+
+
+def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """Gather the options and the scores for metrics.json."""
+    scores = {
+        name: {
+            "miou": outcome.teacher.miou,
+            "iou": dict(zip(data.classes, outcome.teacher.per_class, strict=True)),
+            "student_miou": outcome.student.miou,
+        }
+        for name, outcome in outcomes.items()
+    }
+    return {"dataset": data.name, "torch": torch.__version__, "config": asdict(config), "test": scores}
+
+
+def main(config: Config) -> None:
+    """Train each method and show how they compare."""
+    config = resolve(config)
+    data = load(config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    outcomes = {name: Trainer(config, data, name).fit() for name in config.method}
+    Console().print(results_table(data, outcomes, config.size))
+    report = config.out / "metrics.json"
+    report.write_text(json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
+    panel = config.out / "panel.png"
+    save_panel(panel, data, {name: outcome.predictions for name, outcome in outcomes.items()}, config.sigma, config.seed)
+    print(f"Written: {report}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except (DataError, WeightsError) as error:
+        sys.exit(f"train_camvid: {error}")
