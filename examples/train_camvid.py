@@ -1,8 +1,8 @@
 """Semi-supervised segmentation of street scenes: supervised learning, CutMix, CowMix, and all labels as the ceiling.
 
-    python examples/train_camvid.py                                  built-in scenes, a few minutes on a laptop
-    python examples/train_camvid.py --data DIR --encoder-weights imagenet
-    python examples/train_camvid.py --help
+python examples/train_camvid.py                                  built-in scenes, a few minutes on a laptop
+python examples/train_camvid.py --data DIR --encoder-weights imagenet
+python examples/train_camvid.py --help
 """
 
 import json
@@ -11,11 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from segmentation.config import Config, resolve
+from segmentation.config import Config, parse
 from segmentation.datasets import DataError, Dataset, load_camvid, load_street
 from segmentation.networks import WeightsError
 from segmentation.pictures import save_panel
@@ -59,20 +58,21 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
 
 def main(config: Config) -> None:
     """Train each method and show how they compare."""
-    config = resolve(config)
     data = load(config)
     config.out.mkdir(parents=True, exist_ok=True)
-    outcomes = {name: Trainer(config, data, name).fit() for name in config.method}
+    outcomes: dict[str, Outcome] = {name: Trainer(config, data, name).fit() for name in config.method}
     Console().print(results_table(data, outcomes, config.size))
     report = config.out / "metrics.json"
     report.write_text(json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
     panel = config.out / "panel.png"
-    save_panel(panel, data, {name: outcome.predictions for name, outcome in outcomes.items()}, config.sigma, config.seed)
+    save_panel(
+        panel, data, {name: outcome.predictions for name, outcome in outcomes.items()}, config.sigma, config.seed
+    )
     print(f"Written: {report}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
 
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Config, description=__doc__))
+        main(parse(description=__doc__))
     except (DataError, WeightsError) as error:
         sys.exit(f"train_camvid: {error}")

@@ -1,39 +1,40 @@
 """The options of a training run: one typed dataclass, from which the command line is made."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from segmentation.methods import MethodName
 
-PAPER_SHORTER_SIDE = 360  # CamVid at 480x360, where the paper's sigma is 4-16
+PAPER_SHORTER_SIDE = 360  # CamVid at 480x360, to which the paper's sigma refers
 
 
 @dataclass(frozen=True)
 class Config:
-    """Options of a run. Those that are None take the default of the data set: see `BUILT_IN` and `CAMVID`."""
+    """Options of a run; the defaults are those of the built-in scenes. With --data they are those of `CAMVID`."""
 
     data: Path | None = None
     """Folder of CamVid (train, trainannot, val, valannot, test, testannot). Without it: built-in street scenes."""
     method: Annotated[tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD...")] = ("supervised", "cowmix", "full")
     """What to train, one after the other: any of supervised, cutmix, cowmix, full."""
-    encoder: str | None = None
+    encoder: str = "tu-lcnet_050"
     """Encoder of the U-Net: a segmentation_models_pytorch name, or tu-NAME for any of timm's."""
     encoder_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "none"
     """imagenet downloads pre-trained weights; none starts at random; or a .safetensors or .pt file."""
-    decoder_channels: tuple[int, int, int, int, int] | None = None
+    decoder_channels: tuple[int, int, int, int, int] = (96, 64, 32, 16, 16)
     """Channels of the decoder's blocks, deepest first."""
-    size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
+    size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (96, 128)
     """Images are resized to this, and scores counted at it."""
     labelled: int = 30
     """Images of the training set whose labels are used; which ones follows from the seed."""
-    iterations: int | None = None
+    iterations: int = 500
     """Optimiser steps."""
-    batch_size: int | None = None
+    batch_size: int = 8
     """Images in a labelled batch, and in an unlabelled one."""
-    learning_rate: float | None = None
+    learning_rate: float = 3e-3
     """Adam's, decayed to 0 over the run (polynomial, power 0.9)."""
     consistency_weight: float = 10.0
     """Weight of the consistency loss (paper, Figure 8: good from 3 to 30)."""
@@ -41,47 +42,41 @@ class Config:
     """Probability above which the teacher is confident (paper, C.3.4)."""
     ema: float = 0.99
     """Share of its old weights the teacher keeps each step (paper, Figure 9)."""
-    sigma: tuple[float, float] | None = None
-    """Range of the cow masks' sigma, pixels; by default the paper's 4-16 at 480x360, scaled with the shorter side."""
+    sigma: tuple[float, float] = (4.0, 16.0)
+    """Range of the cow masks' sigma in pixels of a 480x360 image, as in the paper; scaled with the shorter side."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the network; losses and masks stay in float32."""
     seed: int = 0
     """Chooses the labelled images, the initial weights, the batches and the masks."""
-    evaluate_every: int | None = None
+    evaluate_every: int = 250
     """Iterations between evaluations on the validation set."""
     checkpoint_every: int = 500
     """Iterations between checkpoints; there is one at the end in any case."""
     resume: bool = False
     """Go on from the checkpoint in `out`, if there is one."""
-    out: Path = Path("runs/camvid")
+    out: Path = Path("runs/street")
     """Folder for logs, checkpoints, metrics.json and panel.png."""
 
-
-BUILT_IN: dict[str, Any] = {
-    "encoder": "tu-lcnet_050",
-    "decoder_channels": (96, 64, 32, 16, 16),
-    "size": (96, 128),
-    "iterations": 500,
-    "batch_size": 8,
-    "learning_rate": 3e-3,
-    "evaluate_every": 250,
-}
-CAMVID: dict[str, Any] = {
-    "encoder": "resnet50",
-    "decoder_channels": (256, 128, 64, 32, 16),
-    "size": (360, 480),
-    "iterations": 10_000,
-    "batch_size": 4,
-    "learning_rate": 3e-4,
-    "evaluate_every": 500,
-}
+    @property
+    def mask_sigma(self) -> tuple[float, float]:
+        """Range of sigma in pixels of the images trained on."""
+        scale = min(self.size) / PAPER_SHORTER_SIDE
+        return self.sigma[0] * scale, self.sigma[1] * scale
 
 
-def resolve(config: Config) -> Config:
-    """Fill in what was left to the data set, and check the rest."""
-    defaults = BUILT_IN if config.data is None else CAMVID
-    config = replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
-    if config.sigma is None:
-        scale = min(config.size or ()) / PAPER_SHORTER_SIDE
-        config = replace(config, sigma=(4 * scale, 16 * scale))
-    return config
+CAMVID = Config(
+    encoder="resnet50",
+    decoder_channels=(256, 128, 64, 32, 16),
+    size=(360, 480),
+    iterations=10_000,
+    batch_size=4,
+    learning_rate=3e-4,
+    evaluate_every=500,
+    out=Path("runs/camvid"),
+)
+
+
+def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
+    """Read the command line; --data changes the defaults of what is not given."""
+    config = tyro.cli(Config, args=arguments, description=description)
+    return config if config.data is None else tyro.cli(Config, args=arguments, default=CAMVID)

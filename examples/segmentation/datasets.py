@@ -119,8 +119,8 @@ def load_street(size: tuple[int, int], n_train: int = 368, n_val: int = 48, n_te
 
 def _read(path: Path, mode: str | None, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            image = image.convert(mode) if mode else image
+        with Image.open(path) as file:
+            image = file.convert(mode) if mode else file
             return np.asarray(image.resize(size[::-1], resampling))
     except OSError as error:
         raise DataError(f"{path} cannot be read as an image: {error}.") from error

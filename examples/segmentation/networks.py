@@ -20,7 +20,10 @@ class WeightsError(Exception):
 class Segmenter(nn.Module):
     """Normalise, pad to whole strides, run the network, cut the padding off: (B, 3, H, W) to (B, K, H, W) logits."""
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], freeze_bn: bool) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: smp.Unet, mean: tuple[float, ...], std: tuple[float, ...], freeze_bn: bool) -> None:
         super().__init__()
         self.network, self.freeze_bn = network, freeze_bn
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -72,14 +72,14 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=precision, log_with=trackers(self.folder))
         self.device = self.accelerator.device
         set_seed(config.seed, device_specific=True)  # seed + rank: every rank draws different masks
-        self.method: Method = build_method(name, config.sigma, config.threshold)
+        self.method: Method = build_method(name, config.mask_sigma, config.threshold)
         self._build()
         self._load_batches(data.train)
 
     def _build(self) -> None:
         config = self.config
         student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
-        student = student.to(self.device, memory_format=torch.channels_last)
+        student = student.to(self.device).to(memory_format=torch.channels_last)
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         self.teacher.eval().requires_grad_(False)
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from cowmask import consistency_loss
+from cowmask.consistency import Distance
+
+
+def predictions(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(sum(shape))
+    logits = 3 * torch.randn(shape, generator=generator)
+    probs = (4 * torch.randn(shape, generator=generator)).softmax(1)
+    return logits, probs
+
+
+def reference(
+    logits: torch.Tensor, probs: torch.Tensor, mask: np.ndarray, valid: np.ndarray, per_pixel: bool, distance: str
+) -> float:
+    """Evaluate the definition in float64."""
+    s, t = logits.double().numpy(), probs.double().numpy()
+    p, log_p = softmax(s, 1), log_softmax(s, 1)
+    if distance == "mse":
+        d = ((p - t) ** 2).mean(1)
+    elif distance == "bce":
+        d = -(t * log_p + (1 - t) * np.log(1 - p)).mean(1)
+    else:
+        d = -(t * log_p).sum(1)
+    confident = t.max(1) > 0.8
+    factor = confident if per_pixel else confident[valid].mean()
+    return float((d * mask * valid * factor).sum() / valid.sum())
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 7, 9, 11), (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("per_pixel", [False, True])
+@pytest.mark.parametrize("distance", ["mse", "bce", "ce"])
+def test_is_the_definition(shape: tuple[int, ...], per_pixel: bool, distance: Distance) -> None:
+    logits, probs = predictions(*shape)
+    pixels = (shape[0], *shape[2:])
+    mask, valid = torch.rand(pixels) < 0.6, torch.rand(pixels) < 0.7
+    valid.view(-1)[0] = True
+    loss = consistency_loss(
+        logits, probs, mask[:, None], valid=valid[:, None], threshold=0.8, per_pixel=per_pixel, distance=distance
+    )
+    expected = reference(logits, probs, mask.numpy(), valid.numpy(), per_pixel, distance)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    flat = consistency_loss(
+        logits, probs, mask.float(), valid=valid, threshold=0.8, per_pixel=per_pixel, distance=distance
+    )
+    assert flat.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_is_listing_3_without_a_mask_and_listing_2_with_one() -> None:
+    logits, probs = predictions(2, 5, 8, 8)
+    confidence = (probs.amax(1) > 0.97).float().mean()
+    squared = (logits.softmax(1) - probs).square()
+    assert torch.allclose(consistency_loss(logits, probs), squared.mean() * confidence)
+    mask = torch.rand(2, 1, 8, 8) < 0.5
+    assert torch.allclose(consistency_loss(logits, probs, mask), (squared * mask).mean() * confidence)
+
+
+def test_padding_counts_nowhere() -> None:
+    logits, probs = predictions(2, 5, 8, 8)
+    valid = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    valid[..., 6:] = False
+    inside = consistency_loss(logits[..., :6], probs[..., :6])
+    logits[..., 6:] = torch.nan
+    probs[..., 6:] = torch.nan
+    logits.requires_grad_()
+    loss = consistency_loss(logits, probs, valid=valid)
+    assert torch.allclose(loss, inside)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[..., 6:] == 0).all()
+    assert consistency_loss(logits, probs, valid=torch.zeros_like(valid)) == 0
+
+
+@pytest.mark.parametrize("distance", ["mse", "bce", "ce"])
+def test_gradients_reach_both_and_survive_certainty(distance: Distance) -> None:
+    logits, probs = predictions(2, 3, 4, 4)
+    logits[0] *= 1000  # softmax gives exact zeros and ones
+    logits.requires_grad_()
+    probs.requires_grad_()
+    consistency_loss(logits, probs, threshold=0.5, distance=distance).backward()
+    for tensor in (logits, probs):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.abs().sum() > 0
+
+
+def test_autocast_and_half_precision_are_computed_in_float32() -> None:
+    logits, probs = predictions(2, 5, 8, 8)
+    loss = consistency_loss(logits, probs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(consistency_loss(logits, probs), loss)
+    half = consistency_loss(logits.half(), probs.half())
+    assert half.dtype == torch.float32
+    assert torch.allclose(half, loss, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"teacher_probs": torch.ones(2, 5, 8, 9)}, ValueError, "same shape"),
+        ({"student_logits": torch.ones(2, 5, 8, 8, dtype=torch.long)}, TypeError, "must be floating"),
+        ({"student_logits": [1.0]}, TypeError, "student_logits must be a tensor"),
+        ({"student_logits": torch.ones(5), "teacher_probs": torch.ones(5)}, ValueError, r"\(B, K, \*size\)"),
+        ({"mask": torch.ones(2, 5, 8, 8)}, ValueError, "mask of shape"),
+        ({"valid": torch.ones(2, 8, 8)}, TypeError, "valid must be bool"),
+        ({"valid": torch.ones(2, 8, 7).bool()}, ValueError, r"pass \(2, 1, 8, 8\)"),
+        ({"threshold": 97}, ValueError, "threshold must be"),
+        ({"distance": "kl"}, ValueError, "distance must be"),
+    ],
+)
+def test_refuses_bad_input(arguments: dict[str, object], error: type[Exception], words: str) -> None:
+    good = {"student_logits": torch.ones(2, 5, 8, 8), "teacher_probs": torch.ones(2, 5, 8, 8) / 5}
+    with pytest.raises(error, match=words):
+        consistency_loss(**(good | arguments))  # type: ignore[arg-type]

@@ -1,0 +1,174 @@
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, mix
+
+MIXERS: list[Any] = [CowMix, CutMix, MixUp]
+ERASERS: list[Any] = [CowOut, CutOut]
+
+
+def images(b: int = 4, *size: int) -> Tensor:
+    return torch.rand(b, 3, *(size or (24, 36)))
+
+
+@pytest.mark.parametrize("make", [CowMix, CutMix])
+def test_one_mask_for_images_and_targets(make: Any) -> None:
+    x, probs, target = images(), torch.rand(4, 5, 24, 36), torch.randint(0, 9, (4, 24, 36))
+    target[0, :12] = 255
+    depth = torch.rand(4, 24, 36)
+    transform = make()
+    mask = transform.sample(x)
+    mixed = transform(x, probs, target, depth, mask=mask)
+    assert len(mixed) == 4
+    for before, after in zip((x, probs, target, depth), mixed, strict=True):
+        selected = mask if before.ndim == 4 else mask[:, 0]
+        assert after.dtype == before.dtype
+        assert torch.equal(after, torch.where(selected, before.roll(1, 0), before))  # torchvision's partner
+
+
+@pytest.mark.parametrize("make", MIXERS)
+def test_partner_batch(make: Any) -> None:
+    xa, pa, xb, pb = images(1), torch.rand(1, 5, 24, 36), images(1), torch.rand(1, 5, 24, 36)
+    transform = make()
+    mask = transform.sample(xa)
+    x, p = transform(xa, pa, partner=(xb, pb), mask=mask)
+    assert torch.equal(x, mix(xa, xb, mask))
+    assert torch.equal(p, mix(pa, pb, mask))
+    assert torch.equal(transform(xa, partner=xb, mask=mask), x)
+
+
+@pytest.mark.parametrize("make", MIXERS)
+def test_labels_are_mixed_by_the_measured_area(make: Any) -> None:
+    x, labels = images(), torch.tensor([3, 0, 1, 1])
+    transform = make(num_classes=4)
+    mask = transform.sample(x)
+    _, mixed = transform(x, labels, mask=mask)
+    one_hot, taken = torch.eye(4)[labels], mask.float().mean((1, 2, 3))[:, None]
+    assert torch.allclose(mixed, one_hot * (1 - taken) + one_hot.roll(1, 0) * taken)
+    assert torch.allclose(transform(x, one_hot, mask=mask)[1], mixed)
+    assert torch.allclose(transform(x, one_hot.half(), mask=mask)[1].float(), mixed, atol=1e-3)
+
+
+def test_mixup_blends_floating_targets_and_refuses_the_rest() -> None:
+    x, probs = images(), torch.rand(4, 5, 24, 36)
+    mixup = MixUp(alpha=0.3)
+    weight = mixup.sample(x)
+    assert weight.shape == (4, 1, 1, 1)
+    assert torch.allclose(mixup(x, probs, mask=weight)[1], probs * (1 - weight) + probs.roll(1, 0) * weight)
+    for wrong in (torch.randint(0, 9, (4, 24, 36)), torch.ones(4, 24, 36, dtype=torch.bool)):
+        with pytest.raises(TypeError, match="MixUp blends floating"):
+            mixup(x, wrong)
+
+
+def test_mixup_weights_are_beta() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for alpha in (0.1, 1.0, 4.0):
+        weights = MixUp(alpha).sample(torch.empty(20_000, 1, 1, 1), generator)
+        assert weights.isfinite().all()
+        assert abs(weights.mean() - 0.5) < 0.015
+        assert abs(weights.var() - 1 / (4 * (2 * alpha + 1))) < 0.005  # of Beta(alpha, alpha)
+
+
+@pytest.mark.parametrize("make", ERASERS)
+def test_erasers_keep_what_is_true_and_pass_targets_through(make: Any) -> None:
+    x, target = images(), object()
+    transform = make(fill=0.25)
+    mask = transform.sample(x)
+    erased, passed = transform(x, target, mask=mask)
+    assert passed is target
+    assert torch.equal(erased, torch.where(mask, x, 0.25))
+    assert torch.equal(transform(x, mask=mask), erased)
+    with pytest.raises(TypeError, match="partner"):
+        transform(x, partner=x)
+
+
+def test_cutout_erases_its_area_and_cowout_keeps_its_proportion() -> None:
+    x = torch.ones(500, 1, 40, 40)
+    assert abs(CutOut(area=0.2)(x).mean() - 0.8) < 0.01
+    assert abs(CowOut(sigma=2, proportion=0.2)(x).mean() - 0.2) < 0.01
+
+
+@pytest.mark.parametrize("make", [*MIXERS, *ERASERS])
+@pytest.mark.parametrize("size", [(50,), (17, 23), (9, 8, 7)])
+def test_every_number_of_axes(make: Any, size: tuple[int, ...]) -> None:
+    x = images(3, *size)
+    assert make()(x).shape == x.shape
+
+
+@pytest.mark.parametrize("make", [*MIXERS, *ERASERS])
+def test_no_state_and_no_mode(make: Any) -> None:
+    x, transform = images(), make()
+    assert not list(transform.parameters())
+    assert not transform.state_dict()
+
+    def run(module: nn.Module) -> Tensor:
+        result: Tensor = module(x, generator=torch.Generator().manual_seed(1))
+        return result
+
+    first = run(transform)
+    assert not torch.equal(first, x)
+    for twin in (transform.eval(), copy.deepcopy(transform), pickle.loads(pickle.dumps(transform))):
+        assert torch.equal(run(twin), first)
+
+
+def test_uint8_images_stay_uint8() -> None:
+    x = torch.randint(0, 256, (4, 3, 24, 36), dtype=torch.uint8)
+    for make in (CowMix, CutMix, CowOut, CutOut):
+        assert make()(x).dtype == torch.uint8
+    with pytest.raises(TypeError, match="MixUp blends floating"):
+        MixUp()(x)
+
+
+def test_repr_shows_the_arguments() -> None:
+    assert repr(CowMix(sigma=(2, 8))) == "CowMix(sigma=(2, 8), proportion=0.5, spacing=None, num_classes=None)"
+
+
+@pytest.mark.parametrize("make", [CowMix, CutMix])
+def test_compiles_without_a_graph_break(make: Any) -> None:
+    x, target = images(), torch.randint(0, 9, (4, 24, 36))
+    transform = make()
+    mask = transform.sample(x)
+    compiled = torch.compile(transform, fullgraph=True, backend="eager")
+    for mine, theirs in zip(compiled(x, target, mask=mask), transform(x, target, mask=mask), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("make", MIXERS)
+def test_mixers_refuse_bad_input_and_draw_nothing(make: Any) -> None:
+    x, transform = images(), make()
+    before = torch.get_rng_state()
+    for arguments, options, words in [
+        ((x[:1],), {}, r"partner=.*drop_last=True"),
+        ((x[0, 0],), {}, r"images must be \(B, C, \*size\)"),
+        ((x, x[..., 1:]), {}, r"targets\[0\] must be dense"),
+        ((x, x[1:]), {}, r"targets\[0\] must be dense"),
+        ((x, torch.tensor([1, 2, 3, 4])), {}, "num_classes"),
+        ((x, x[:, 0, 0]), {"partner": x}, "as many tensors as are mixed, 2, got 1"),
+        ((x,), {"partner": x[1:]}, r"partner\[0\] must have shape"),
+        ((x[..., 0], x[:, 0, :, 0]), {}, r"may be dense targets or labels"),
+        ((x,), {"mask": torch.ones(4, 24, 36).bool()}, r"mask must be \(B, 1, \*size\)|does not broadcast"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            transform(*arguments, **options)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (CowMix, {"sigma": -1}),
+        (CowOut, {"proportion": 2}),
+        (CutMix, {"area": (0.5, 1.5)}),
+        (CutOut, {"n_boxes": 0}),
+        (MixUp, {"alpha": 0}),
+        (CowMix, {"num_classes": 0}),
+    ],
+)
+def test_settings_are_checked_when_made(make: Any, arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        make(**arguments)
