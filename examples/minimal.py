@@ -25,30 +25,31 @@ SIGMA = (1.0, 4.0)  # of the cow masks, pixels; the paper takes 4-16 at 480x360
 
 
 def draw_shapes(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return noisy images (n, 3, SIZE, SIZE) of a disc and a square each, and their labels (n, SIZE, SIZE)."""
+    """Return noisy images (n, 3, SIZE, SIZE) of discs and squares, and their labels (n, SIZE, SIZE)."""
     y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     labels = torch.zeros(n, SIZE, SIZE, dtype=torch.long)
     images = torch.rand(n, 3, 1, 1, generator=generator).expand(-1, -1, SIZE, SIZE).clone()
-    for label in (1, 2):
-        row, column = torch.randint(12, SIZE - 12, (2, n, 1, 1), generator=generator)
-        reach = torch.randint(6, 14, (n, 1, 1), generator=generator)
+    for label in (1, 2, 1, 2):
+        row, column = torch.randint(SIZE, (2, n, 1, 1), generator=generator)
+        reach = torch.randint(9, 18, (n, 1, 1), generator=generator)
         down, right = (y - row).abs(), (x - column).abs()
         inside = down**2 + right**2 < reach**2 if label == 1 else torch.maximum(down, right) < reach
         labels[inside] = label
-        images = torch.where(inside[:, None], torch.rand(n, 3, 1, 1, generator=generator), images)
-    return images + 0.2 * torch.randn(images.shape, generator=generator), labels
+        colour = 0.6 * torch.rand(n, 3, 1, 1, generator=generator)
+        colour[:, label] += 0.4  # discs are greener, squares bluer, on the whole
+        images = torch.where(inside[:, None], colour, images)
+    return images + 0.1 * torch.randn(images.shape, generator=generator), labels
 
 
 def make_network() -> nn.Module:
     """Return a small network from images (B, 3, H, W) to logits (B, CLASSES, H, W)."""
 
-    def block(inputs: int, outputs: int, dilation: int) -> nn.Sequential:
-        convolution = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
+    def block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+        convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
-    return nn.Sequential(
-        block(3, 24, 1), block(24, 24, 2), block(24, 24, 4), block(24, 24, 8), nn.Conv2d(24, CLASSES, 1)
-    )
+    blocks = [block(3, 16, stride=2), block(16, 32, stride=2), *(block(32, 32, dilation=d) for d in (1, 2, 4, 1))]
+    return nn.Sequential(*blocks, nn.Conv2d(32, CLASSES, 1), nn.Upsample(scale_factor=4, mode="bilinear"))
 
 
 @torch.no_grad()

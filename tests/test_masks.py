@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cowmask import box_masks, cow_masks
-from reference import cow_mask, draw_cow_mask
+from tests.reference import cow_mask, draw_cow_mask
 
 # size, sigma: H != W, odd, prime, sigma up to half the shorter side, and so small that every coefficient is kept.
 SETTINGS = [

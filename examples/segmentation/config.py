@@ -42,6 +42,8 @@ class Config:
     """Probability above which the teacher is confident (paper, C.3.4)."""
     ema: float = 0.99
     """Share of its old weights the teacher keeps each step (paper, Figure 9)."""
+    teacher_bn: Literal["batch", "averaged"] = "batch"
+    """The teacher's batch-norm in training: statistics of its own batch (as the authors do), or averaged buffers."""
     sigma: tuple[float, float] = (4.0, 16.0)
     """Range of the cow masks' sigma in pixels of a 480x360 image, as in the paper; scaled with the shorter side."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -70,7 +72,7 @@ CAMVID = Config(
     size=(360, 480),
     iterations=10_000,
     batch_size=4,
-    learning_rate=3e-4,
+    learning_rate=1e-3,
     evaluate_every=500,
     out=Path("runs/camvid"),
 )

@@ -81,7 +81,7 @@ class Trainer:
         student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
         student = student.to(self.device).to(memory_format=torch.channels_last)
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-        self.teacher.eval().requires_grad_(False)
+        self.teacher.requires_grad_(False)
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
         self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
         self.scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, config.iterations, power=0.9)
@@ -115,7 +115,7 @@ class Trainer:
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its scalars, on the device."""
         self.student.train()
-        self.teacher.eval()
+        self.teacher.train(self.config.teacher_bn == "batch")
         images, targets = self.draw_labelled()
         with self.accelerator.autocast():
             loss = F.cross_entropy(self.student(images), targets, ignore_index=VOID)

@@ -1,0 +1,67 @@
+"""Masks per second: cowmask against Listing 1.
+
+python -m benchmarks.masks [--help]
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.timing import environment, save, time_interleaved
+from cowmask import cow_masks
+from tests.reference import draw_cow_mask
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to draw, and how often."""
+
+    n: int = 16
+    """Masks in a batch."""
+    size: tuple[int, int] = (512, 512)
+    """Height and width, pixels."""
+    sigma: tuple[float, float] = (4.0, 16.0)
+    """Range of sigma, pixels."""
+    threads: int = 2
+    """CPU threads of torch; Listing 1 uses one."""
+    rounds: int = 15
+    """Interleaved repeats."""
+    save: str | None = None
+    """Name of this machine: writes benchmarks/results/masks--NAME.json."""
+
+
+def methods(options: Options) -> dict[str, Callable[[], object]]:
+    """Return what is compared: every call draws one batch of bool masks."""
+    rng = np.random.default_rng(0)
+
+    def listing_1() -> np.ndarray:
+        half = (0.5, 0.5)
+        return np.stack([draw_cow_mask(rng, options.size, options.sigma, half) for _ in range(options.n)])
+
+    return {"listing 1": listing_1, "cowmask": lambda: cow_masks(options.n, options.size, options.sigma)}
+
+
+def main(options: Options) -> None:
+    """Time the methods and print milliseconds per mask."""
+    torch.set_num_threads(options.threads)
+    seconds = time_interleaved(methods(options), options.rounds)
+    quartiles = {name: np.percentile(times, [25, 50, 75]) / options.n * 1e3 for name, times in seconds.items()}
+    baseline = quartiles["listing 1"][1]
+    height, width = options.size
+    print(
+        f"{options.n} masks of {height}x{width}, sigma {options.sigma}, {options.threads} threads, {options.rounds} rounds"
+    )
+    print(f"{'method':<12} {'ms per mask':>12} {'quartiles':>17} {'ratio':>7}")
+    for name, (low, median, high) in quartiles.items():
+        print(f"{name:<12} {median:>12.3f} {low:>8.3f} {high:>8.3f} {baseline / median:>6.1f}x")
+    if options.save is not None:
+        result = {"options": asdict(options), "environment": environment()}
+        times = {name: list(map(float, values.round(4))) for name, values in quartiles.items()}
+        print(f"Written: {save('masks', options.save, result | {'ms per mask, quartiles': times})}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
