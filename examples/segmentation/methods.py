@@ -1,66 +1,68 @@
-"""What the methods of the paper's Table 1 differ in: one consistency step each.
+"""What the methods of the paper's Table 1 differ in: how they perturb the unlabelled images.
 
-To add a method, write its step and name it in `build_method`.
+To add a method, write its perturbation and name it in `build_method`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
-from cowmask import CowMix, CutMix, consistency_loss
+from cowmask import CowMix, CutMix
 
 MethodName = Literal["supervised", "cutmix", "cowmix", "full"]
+Predict = Callable[[Tensor], Tensor]
 
 
-class Consistency(NamedTuple):
-    """The unsupervised loss of one step, and the share of pixels that the teacher is sure of."""
+class Perturbed(NamedTuple):
+    """What the student is shown, and what the teacher expects it to say."""
 
-    loss: Tensor
-    confidence: Tensor
+    images: Tensor  # (B, 3, H, W)
+    probabilities: Tensor  # (B, K, H, W)
 
 
-class ConsistencyStep(Protocol):
-    """Compare the student on perturbed images with the teacher on clean ones."""
+class Perturbation(Protocol):
+    """Turn unlabelled images and the teacher's view of them into a task for the student."""
 
-    def __call__(self, student: nn.Module, teacher: nn.Module, draw: Callable[[], Tensor]) -> Consistency:
-        """Return the loss; `draw` returns the next unlabelled batch, (B, 3, H, W) in [0, 1]."""
+    def __call__(self, draw: Callable[[], Tensor], predict: Predict) -> Perturbed:
+        """Perturb a batch.
+
+        Args:
+            draw: Returns the next unlabelled batch, (B, 3, H, W) in [0, 1].
+            predict: The teacher's probabilities (B, K, H, W) for a batch.
+        """
 
 
 class Method(NamedTuple):
-    """Which labels are used, and what is done with the unlabelled images: nothing if `step` is None."""
+    """Which labels are used, and how unlabelled images are perturbed: not at all if None."""
 
     all_labels: bool = False
-    step: ConsistencyStep | None = None
+    perturb: Perturbation | None = None
 
 
 @dataclass(frozen=True)
-class MixStep:
-    """The student on mixed images should say what the teacher says of their parts (Listing 3)."""
+class Mix:
+    """Mix the images of a batch, and the teacher's probabilities with the same masks (Listing 3)."""
 
     transform: nn.Module
-    threshold: float
 
-    def __call__(self, student: nn.Module, teacher: nn.Module, draw: Callable[[], Tensor]) -> Consistency:
-        """Mix images and the teacher's probabilities with one mask."""
+    def __call__(self, draw: Callable[[], Tensor], predict: Predict) -> Perturbed:
+        """Mix each image with another of the batch, or a batch of one with the next."""
         images = draw()
-        with torch.no_grad():
-            probabilities = teacher(images).softmax(1)
-        mixed, target = self.transform(images, probabilities)
-        loss = consistency_loss(student(mixed), target, threshold=self.threshold)
-        return Consistency(loss, (target.amax(1) > self.threshold).float().mean())
+        partner = draw() if len(images) == 1 else None
+        pair = None if partner is None else (partner, predict(partner))
+        return Perturbed(*self.transform(images, predict(images), partner=pair))
 
 
-def build_method(name: MethodName, sigma: tuple[float, float], threshold: float) -> Method:
-    """Build a method; `sigma` in pixels is the cow masks', `threshold` the confidence that counts."""
+def build_method(name: MethodName, sigma: tuple[float, float]) -> Method:
+    """Build a method; `sigma` in pixels is the cow masks'."""
     match name:
         case "supervised":
             return Method()
         case "full":
             return Method(all_labels=True)
         case "cutmix":
-            return Method(step=MixStep(CutMix(area=0.5), threshold))
+            return Method(perturb=Mix(CutMix(area=0.5)))
         case "cowmix":
-            return Method(step=MixStep(CowMix(sigma=sigma), threshold))
+            return Method(perturb=Mix(CowMix(sigma=sigma)))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from cowmask import consistency_loss
 from segmentation.config import Config
 from segmentation.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Scores, predict, score
@@ -72,7 +73,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=precision, log_with=trackers(self.folder))
         self.device = self.accelerator.device
         set_seed(config.seed, device_specific=True)  # seed + rank: every rank draws different masks
-        self.method: Method = build_method(name, config.mask_sigma, config.threshold)
+        self.method: Method = build_method(name, config.mask_sigma)
         self._build()
         self._load_batches(data.train)
 
@@ -112,18 +113,36 @@ class Trainer:
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True).float() / 255
 
+    @torch.no_grad()
+    def _teach(self, images: Tensor) -> Tensor:
+        """Return the teacher's probabilities (B, K, H, W)."""
+        return self.teacher(images).softmax(1)
+
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its scalars, on the device."""
+        config = self.config
         self.student.train()
-        self.teacher.train(self.config.teacher_bn == "batch")
+        self.teacher.train(config.teacher_bn == "batch")
         images, targets = self.draw_labelled()
         with self.accelerator.autocast():
-            loss = F.cross_entropy(self.student(images), targets, ignore_index=VOID)
-            scalars = {"loss/supervised": loss.detach()}
-            if self.method.step is not None:
-                consistency = self.method.step(self.student, self.teacher, self.draw_unlabelled)
-                loss = loss + self.config.consistency_weight * consistency.loss
-                scalars |= {"loss/consistency": consistency.loss.detach(), "confidence": consistency.confidence}
+            if self.method.perturb is None:
+                loss = F.cross_entropy(self.student(images), targets, ignore_index=VOID)
+                scalars = {"loss/supervised": loss.detach()}
+            else:
+                perturbed = self.method.perturb(self.draw_unlabelled, self._teach)
+                # One pass for both: in two, batch-norm lets the student tell mixed images from labelled ones by their
+                # statistics, and what it learns of the one does not serve the other.
+                logits = self.student(torch.cat([images, perturbed.images]))
+                supervised = F.cross_entropy(logits[: len(images)], targets, ignore_index=VOID)
+                taught = perturbed.probabilities
+                consistency = consistency_loss(logits[len(images) :], taught, threshold=config.threshold)
+                loss = supervised + config.consistency_weight * consistency
+                confidence = (taught.amax(1) > config.threshold).float().mean()
+                scalars = {
+                    "loss/supervised": supervised.detach(),
+                    "loss/consistency": consistency.detach(),
+                    "confidence": confidence,
+                }
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
