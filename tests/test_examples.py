@@ -1,0 +1,49 @@
+"""The examples as a user runs them: by command."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+import minimal
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / "train_camvid.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+
+
+def test_train_camvid_writes_what_it_says(tmp_path: Path) -> None:
+    small = {"iterations": "2", "batch-size": "2", "encoder": "tu-lcnet_050", "size": "32 64"}
+    tiny = [word for name, value in small.items() for word in (f"--{name}", *value.split())]
+    done = run(*tiny, "--method", "supervised", "cowmix", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "built-in procedural street scenes" in done.stdout
+    assert "mIoU" in done.stdout
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(report["test"]) == {"supervised", "cowmix"}
+    for scores in report["test"].values():
+        assert 0 <= scores["miou"] <= 1
+        assert set(scores["iou"]) == {"sky", "road", "building", "tree", "car", "person"}
+    with Image.open(tmp_path / "panel.png") as panel:
+        assert panel.width > 500
+
+
+def test_a_missing_data_set_is_one_sentence(tmp_path: Path) -> None:
+    done = run("--data", str(tmp_path / "nowhere"), "--out", str(tmp_path))
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines() == [
+        f"train_camvid: {tmp_path / 'nowhere'} is not a folder: --data takes the folder that holds CamVid's train, val "
+        "and test."
+    ]
+
+
+def test_minimal_loop_trains() -> None:
+    lines = (EXAMPLES / "minimal.py").read_text().splitlines()
+    assert len(lines) < 120
+    untrained, trained = (minimal.train(10.0, iterations) for iterations in (1, 40))
+    assert trained > untrained + 0.05

@@ -1,0 +1,112 @@
+"""examples/segmentation/datasets.py and street.py."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segmentation.datasets import CAMVID_CLASSES, VOID, DataError, load_camvid, load_street
+from segmentation.street import CLASSES, street_scenes
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(params=["png", "jpg"])
+def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Make a miniature CamVid; its label maps hold every class and void."""
+    for seed, split in enumerate(("train", "val", "test")):
+        images, labels = street_scenes(3, SIZE, seed)
+        labels[:, 0, : len(CAMVID_CLASSES) + 1] = np.arange(len(CAMVID_CLASSES) + 1)
+        for folder in (split, f"{split}annot"):
+            (tmp_path / folder).mkdir()
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            Image.fromarray(image).save(tmp_path / split / f"frame{index}.{request.param}")
+            Image.fromarray(label).save(tmp_path / f"{split}annot" / f"frame{index}.png")
+    return tmp_path
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_camvid_is_read_as_it_lies(tree: Path) -> None:
+    data = load_camvid(tree, SIZE)
+    assert data.train.images.shape == (3, 3, *SIZE)
+    assert data.train.images.dtype == torch.uint8
+    stored = pixels_of(tree / "testannot" / "frame1.png")
+    labels = data.test.labels([1])[0].numpy()
+    assert (labels[stored == 11] == VOID).all()
+    assert (labels[stored < 11] == stored[stored < 11]).all()
+    frame = pixels_of(next((tree / "test").glob("frame1.*")))
+    assert (data.test.images[1].permute(1, 2, 0).numpy() == frame).all()
+
+
+def test_labels_are_resized_without_blending(tree: Path) -> None:
+    data = load_camvid(tree, (24, 40))
+    assert data.train.images.shape == (3, 3, 24, 40)
+    assert set(data.train.labels([0]).unique().tolist()) <= {*range(11), VOID}
+
+
+def test_labels_of_unlabelled_images_are_never_opened(tree: Path) -> None:
+    for index in (0, 2):
+        (tree / "trainannot" / f"frame{index}.png").unlink()
+    data = load_camvid(tree, SIZE)
+    data.train.labels([1])
+    with pytest.raises(DataError, match=r"frame2.png is missing"):
+        data.train.labels([1, 2])
+
+
+def test_damaged_data_is_told_in_one_sentence(tree: Path) -> None:
+    label = tree / "trainannot" / "frame0.png"
+    Image.fromarray(np.full(SIZE, 40, np.uint8)).save(label)
+    with pytest.raises(DataError, match="no CamVid label map"):
+        load_camvid(tree, SIZE).train.labels([0])
+    Image.new("RGB", SIZE[::-1]).save(label)
+    with pytest.raises(DataError, match="no CamVid label map"):
+        load_camvid(tree, SIZE).train.labels([0])
+    frame = next((tree / "val").glob("frame1.*"))
+    frame.write_bytes(frame.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"frame1\.\w+ cannot be read as an image"):
+        load_camvid(tree, SIZE)
+    for path in (tree / "val").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="holds no PNG or JPEG frames"):
+        load_camvid(tree, SIZE)
+    shutil.rmtree(tree / "testannot")
+    shutil.rmtree(tree / "val")
+    with pytest.raises(DataError, match=r"val is missing"):
+        load_camvid(tree, SIZE)
+    with pytest.raises(DataError, match="is not a folder"):
+        load_camvid(tree / "nowhere", SIZE)
+
+
+@pytest.mark.skipif("CAMVID" not in os.environ, reason="needs CamVid in the folder CAMVID")
+def test_real_camvid() -> None:
+    data = load_camvid(Path(os.environ["CAMVID"]), (45, 60))
+    assert [len(split.images) for split in (data.train, data.val, data.test)] == [367, 101, 233]
+    labels = data.val.labels(range(101))
+    assert set(labels.unique().tolist()) == {*range(11), VOID}
+
+
+def test_street_scenes_follow_from_seed_and_index() -> None:
+    images, labels = street_scenes(3, SIZE, seed=7)
+    more_images, more_labels = street_scenes(5, SIZE, seed=7)
+    assert (images == more_images[:3]).all()
+    assert (labels == more_labels[:3]).all()
+    assert (images[0] != street_scenes(1, SIZE, seed=8)[0][0]).any()
+
+
+def test_street_scenes_hold_every_class() -> None:
+    _, labels = street_scenes(40, SIZE, seed=0)
+    shares = np.bincount(labels.ravel(), minlength=len(CLASSES)) / labels.size
+    assert len(shares) == len(CLASSES)
+    assert shares.min() > 0.015
+    data = load_street(SIZE, 4, 2, 3)
+    assert data.test.images.shape == (3, 3, *SIZE)
+    assert data.test.labels([2, 0]).shape == (2, *SIZE)
+    assert not torch.equal(data.train.images[0], data.val.images[0])

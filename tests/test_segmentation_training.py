@@ -1,0 +1,181 @@
+"""examples/segmentation: evaluation, methods, networks, trainer."""
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from segmentation.config import CAMVID, Config, parse
+from segmentation.datasets import VOID, Dataset, load_street
+from segmentation.evaluation import predict, score
+from segmentation.methods import Mix, build_method
+from segmentation.networks import WeightsError, build_unet
+from segmentation.trainer import Trainer, labelled_subset, shuffled_batches
+
+SIZE = (32, 64)
+TINY = Config(size=SIZE, encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), batch_size=3, labelled=4)
+
+
+@pytest.fixture(autouse=True)
+def _forget_precision() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_street(SIZE, n_train=8, n_val=2, n_test=3)
+
+
+def test_score_is_a_confusion_matrixs_and_void_does_not_count() -> None:
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 4, (3, 9, 7)), rng.integers(0, 4, (3, 9, 7))
+    labels[0, :3] = VOID
+    counted = labels != VOID
+    confusion = np.zeros((4, 4))
+    np.add.at(confusion, (labels[counted], predictions[counted]), 1)
+    iou = confusion.diagonal() / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())
+    result = score(torch.from_numpy(predictions).byte(), torch.from_numpy(labels).byte(), 4)
+    assert result.per_class == pytest.approx(iou.tolist(), abs=1e-6)
+    assert result.miou == pytest.approx(iou.mean(), abs=1e-6)
+
+
+def test_network_takes_any_size_and_normalises() -> None:
+    network = build_unet("tu-lcnet_050", "none", 5, (16, 16, 8, 8, 8)).eval()
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 45, 60)).shape == (2, 5, 45, 60)
+        assert predict(network, torch.zeros(3, 3, 33, 40, dtype=torch.uint8), torch.device("cpu"), 2).shape == (
+            3,
+            33,
+            40,
+        )
+
+
+def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
+    channels = (16, 16, 8, 8, 8)
+    donor = build_unet("tu-lcnet_050", "none", 5, channels)
+    state = donor.network.encoder.model.state_dict()
+    path = tmp_path / "encoder.pt"
+    torch.save(state, path)
+    network = build_unet("tu-lcnet_050", str(path), 5, channels)
+    loaded = network.network.encoder.model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    norms = [m for m in network.train().network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)  # pre-trained: frozen
+    assert any(norm.training for norm in network.network.decoder.modules() if isinstance(norm, nn.BatchNorm2d))
+
+    state.popitem()
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match="lacks 1 of the encoder's weights"):
+        build_unet("tu-lcnet_050", str(path), 5, channels)
+    path.write_text("nonsense")
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        build_unet("tu-lcnet_050", str(path), 5, channels)
+    with pytest.raises(WeightsError, match="is no file"):
+        build_unet("tu-lcnet_050", str(tmp_path / "nowhere.pt"), 5, channels)
+
+
+@pytest.mark.skipif("ENCODER_WEIGHTS" not in os.environ, reason="needs weights in the file ENCODER_WEIGHTS")
+def test_real_encoder_weights() -> None:
+    network = build_unet("tu-tf_efficientnet_lite0", os.environ["ENCODER_WEIGHTS"], 11, (16, 16, 8, 8, 8))
+    assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]  # as these weights were trained
+
+
+def test_every_index_once_a_pass() -> None:
+    batches = shuffled_batches(10, 4, seed=3)
+    drawn = torch.cat([next(batches) for _ in range(15)]).view(6, 10)
+    assert all(sorted(one.tolist()) == list(range(10)) for one in drawn)
+    assert len({tuple(one.tolist()) for one in drawn}) == 6
+    assert next(shuffled_batches(2, 5, seed=0)).shape == (5,)  # a set smaller than the batch
+
+
+def test_labelled_subset_follows_from_the_seed() -> None:
+    assert labelled_subset(367, 30, 1) == labelled_subset(367, 30, 1)
+    assert labelled_subset(367, 30, 1) != labelled_subset(367, 30, 2)
+    assert len(set(labelled_subset(367, 30, 1))) == 30
+
+
+@pytest.mark.parametrize("name", ["cutmix", "cowmix"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_images_and_predictions_are_mixed_alike(name: Any, batch: int) -> None:
+    mix = build_method(name, sigma=(1, 4)).perturb
+    assert isinstance(mix, Mix)
+
+    def see(images: Tensor) -> Tensor:
+        return images * 2
+
+    mixed = mix(lambda: torch.rand(batch, 3, 16, 16), see)
+    assert torch.equal(mixed.probabilities, see(mixed.images))
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.student.state_dict().items()}
+
+
+def test_teacher_follows_the_student(data: Dataset, tmp_path: Path) -> None:
+    trainer = Trainer(replace(TINY, ema=0.9, out=tmp_path), data, "cowmix")
+    trainer.step()  # the first step copies the student
+    name = next(name for name, _ in trainer.student.named_parameters())
+    old = trainer.teacher.module.state_dict()[name].clone()
+    scalars = trainer.step()
+    expected = torch.lerp(old, trainer.student.state_dict()[name], 0.1)
+    assert torch.allclose(trainer.teacher.module.state_dict()[name], expected, atol=1e-7)
+    assert set(scalars) == {"loss/supervised", "loss/consistency", "confidence"}
+    assert all(value.isfinite() for value in scalars.values())
+
+
+def test_consistency_changes_what_is_learned(data: Dataset, tmp_path: Path) -> None:
+    ends = []
+    for weight in (0.0, 10.0):
+        trainer = Trainer(
+            replace(TINY, consistency_weight=weight, threshold=0.0, out=tmp_path / str(weight)), data, "cowmix"
+        )
+        for _ in range(2):
+            trainer.step()
+        ends.append(weights(trainer))
+    assert any(not torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+@pytest.mark.parametrize("name", ["cowmix", "full"])
+def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, name: Any) -> None:
+    config = replace(TINY, iterations=4, evaluate_every=2, checkpoint_every=2, out=tmp_path / "whole")
+    whole = Trainer(config, data, name)
+    expected = whole.fit()
+
+    config = replace(config, out=tmp_path / "parts", resume=True)
+    stopped = Trainer(config, data, name)
+    stopped._validate = lambda: None  # type: ignore[method-assign]
+    steps = iter([stopped.step] * 3)
+    stopped.step = lambda: next(steps)()  # type: ignore[method-assign]
+    with pytest.raises(StopIteration):
+        stopped.fit()
+    torch.rand(5)  # what a new process would have drawn is of no matter
+    resumed = Trainer(config, data, name)
+    outcome = resumed.fit()
+    assert torch.equal(outcome.predictions, expected.predictions)
+    assert outcome.teacher == expected.teacher
+    assert all(torch.equal(value, weights(whole)[key]) for key, value in weights(resumed).items())
+    assert len(list((tmp_path / "parts" / name).glob("checkpoint-*"))) == 1
+
+
+def test_logs(data: Dataset, tmp_path: Path) -> None:
+    Trainer(replace(TINY, iterations=3, evaluate_every=2, precision="bf16", out=tmp_path), data, "cutmix").fit()
+    with (tmp_path / "cutmix" / "log.csv").open() as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert names >= {"loss/supervised", "loss/consistency", "confidence", "val/miou_student", "val/miou_teacher"}
+    assert list((tmp_path / "cutmix").rglob("events.out.tfevents*"))
+    assert set(torch.load(tmp_path / "cutmix" / "teacher.pt", weights_only=True))
+
+
+def test_data_changes_the_defaults_of_what_is_not_given() -> None:
+    assert parse([]) == Config()
+    config = parse(["--data", "somewhere", "--seed", "3", "--size", "180", "240"])
+    assert config == replace(CAMVID, data=Path("somewhere"), seed=3, size=(180, 240))
+    assert config.mask_sigma == (2, 8)  # the paper's 4-16 is at 480x360
