@@ -51,9 +51,8 @@ def main(options: Options) -> None:
     quartiles = {name: np.percentile(times, [25, 50, 75]) / options.n * 1e3 for name, times in seconds.items()}
     baseline = quartiles["listing 1"][1]
     height, width = options.size
-    print(
-        f"{options.n} masks of {height}x{width}, sigma {options.sigma}, {options.threads} threads, {options.rounds} rounds"
-    )
+    low, high = options.sigma
+    print(f"{options.n} masks of {height}x{width}, sigma {low:g}-{high:g}, {options.threads} threads")
     print(f"{'method':<12} {'ms per mask':>12} {'quartiles':>17} {'ratio':>7}")
     for name, (low, median, high) in quartiles.items():
         print(f"{name:<12} {median:>12.3f} {low:>8.3f} {high:>8.3f} {baseline / median:>6.1f}x")

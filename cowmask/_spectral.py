@@ -49,7 +49,6 @@ def tap_cosines(length: int, k: int, taps: int, device: torch.device) -> Tensor:
     return _cosines(torch.arange(taps), torch.arange(k), length).to(device, torch.float32)
 
 
-@torch.inference_mode(False)  # a table made in inference mode could not be used in training afterwards
 def _cosines(rows: Tensor, columns: Tensor, period: int) -> Tensor:
     """Return `cos(pi rows columns / period)` in float64; reduced in integers, so exact at any size."""
     angles = (rows[:, None] * columns) % (2 * period)

@@ -61,22 +61,21 @@ def consistency_loss(
     if counted is not None and counted.dtype != torch.bool:
         raise TypeError(f"valid must be bool, got {counted.dtype}")
 
-    with torch.autocast(student_logits.device.type, enabled=False):
-        student, teacher = student_logits.float(), teacher_probs.float()
-        if counted is not None:
-            # Selected, not multiplied: what the networks say of padding may be NaN, and so would the gradient be.
-            student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
-        terms = _distances(student, teacher, distance)  # (B, *size)
-        confident = (teacher.amax(1) > threshold).float()  # (B, *size)
-        if weight is not None:
-            terms = terms * weight
-        if counted is None:
-            n_valid: int | Tensor = terms.numel()
-        else:
-            terms, confident = terms * counted, confident * counted
-            n_valid = counted.expand_as(terms).sum().clamp(min=1)
-        factor = confident if per_pixel else confident.sum() / n_valid
-        return (terms * factor).sum() / n_valid
+    student, teacher = student_logits.float(), teacher_probs.float()
+    if counted is not None:
+        # Selected, not multiplied: what the networks say of padding may be NaN, and so would the gradient be.
+        student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
+    terms = _distances(student, teacher, distance)  # (B, *size)
+    confident = (teacher.amax(1) > threshold).float()  # (B, *size)
+    if weight is not None:
+        terms = terms * weight
+    if counted is None:
+        n_valid: int | Tensor = terms.numel()
+    else:
+        terms, confident = terms * counted, confident * counted
+        n_valid = counted.expand_as(terms).sum().clamp(min=1)
+    factor = confident if per_pixel else confident.sum() / n_valid
+    return (terms * factor).sum() / n_valid
 
 
 def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:

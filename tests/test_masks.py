@@ -61,12 +61,14 @@ def test_spacing_gives_each_axis_its_own_sigma() -> None:
 
 
 def test_row_does_not_depend_on_the_others() -> None:
-    noise = torch.randn(3, 1, 65, 80, generator=torch.Generator().manual_seed(0))
-    sigma, proportion = torch.tensor([2.0, 9.0, 5.0]), torch.tensor([0.2, 0.5, 0.7])
-    together = cow_masks(3, (65, 80), sigma, proportion, noise=noise)
-    for row in range(3):
-        alone = cow_masks(1, (65, 80), sigma[row].item(), proportion[row].item(), noise=noise[row : row + 1])
-        assert (together[row] != alone[0]).sum() <= 1  # sums of products may be ordered otherwise
+    noise = torch.randn(8, 1, 201, 256, generator=torch.Generator().manual_seed(0))
+    sigma, proportion = torch.linspace(2, 16, 8), torch.linspace(0.2, 0.8, 8)
+    together = cow_masks(8, (201, 256), sigma, proportion, noise=noise)
+    alone = [
+        cow_masks(1, (201, 256), sigma[row : row + 1], proportion[row : row + 1], noise=noise[row : row + 1])
+        for row in range(8)
+    ]
+    assert (together != torch.cat(alone)).sum() <= 2  # of 411,648: sums may be ordered otherwise
 
 
 def boundary_length(mask: np.ndarray) -> float:
@@ -169,6 +171,12 @@ def test_clipped_boxes_have_uniform_centres() -> None:
     assert abs(masks[:, 0, 0].float().mean() - (9 / 32) ** 2) < 0.02
     assert abs(masks[:, 16, 16].float().mean() - (16 / 32) ** 2) < 0.04
     assert masks.float().mean((1, 2)).max() == 0.25
+
+
+def test_boxes_reach_every_border() -> None:
+    masks = box_masks(2000, (20, 30), 0.1, aspect=1, generator=torch.Generator().manual_seed(0))[:, 0]
+    edges = torch.stack([masks[:, 0].any(1), masks[:, -1].any(1)]).float().mean(1)
+    assert (edges - 1 / 13).abs().max() < 0.03  # a side of 8 has 13 places in 20
 
 
 def test_several_boxes_are_united() -> None:
