@@ -25,5 +25,5 @@ $(READY): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
-clean:  ## remove the environment and what was written by runs
-	rm -rf $(VENV) runs
+clean:  ## remove the environment
+	rm -rf $(VENV)

@@ -54,8 +54,8 @@ def main(options: Options) -> None:
     low, high = options.sigma
     print(f"{options.n} masks of {height}x{width}, sigma {low:g}-{high:g}, {options.threads} threads")
     print(f"{'method':<12} {'ms per mask':>12} {'quartiles':>17} {'ratio':>7}")
-    for name, (low, median, high) in quartiles.items():
-        print(f"{name:<12} {median:>12.3f} {low:>8.3f} {high:>8.3f} {baseline / median:>6.1f}x")
+    for name, (first, median, third) in quartiles.items():
+        print(f"{name:<12} {median:>12.3f} {first:>8.3f} {third:>8.3f} {baseline / median:>6.1f}x")
     if options.save is not None:
         result = {"options": asdict(options), "environment": environment()}
         times = {name: list(map(float, values.round(4))) for name, values in quartiles.items()}

@@ -118,6 +118,12 @@ def tensor(name: str, value: Any) -> Tensor:
     return value
 
 
+def broadcasts(small: Tensor, x: Tensor) -> bool:
+    """Tell whether `small` broadcasts to the very shape of x."""
+    axes = zip(small.shape[::-1], x.shape[::-1], strict=False)
+    return small.ndim <= x.ndim and all(length in (1, full) for length, full in axes)
+
+
 def mixing_mask(mask: Any, x: Tensor) -> Tensor:
     """Check that the mask is bool or floating, on the device of x, and broadcasts to its shape."""
     tensor("mask", mask)
@@ -127,8 +133,7 @@ def mixing_mask(mask: Any, x: Tensor) -> Tensor:
         raise TypeError(f"a floating mask blends floating tensors only, got {x.dtype}: pass a bool mask to select")
     if mask.device != x.device:
         raise ValueError(f"mask is on {mask.device}, but the images are on {x.device}")
-    fits = mask.ndim <= x.ndim and all(m in (1, s) for m, s in zip(mask.shape[::-1], x.shape[::-1], strict=False))
-    if not fits:
+    if not broadcasts(mask, x):
         raise ValueError(
             f"mask of shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}: pass (B, 1, *size)"
         )
@@ -165,8 +170,10 @@ def partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]
         raise ValueError(f"partner must hold as many tensors as are mixed, {len(tensors)}, got {came}")
     for position, (x, other) in enumerate(zip(tensors, partner, strict=True)):
         tensor(f"partner[{position}]", other)
-        if x.shape != other.shape:
-            raise ValueError(f"partner[{position}] must have shape {tuple(x.shape)}, got {tuple(other.shape)}")
+        for name in ("shape", "dtype", "device"):
+            expected, came = getattr(x, name), getattr(other, name)
+            if expected != came:
+                raise ValueError(f"partner[{position}] must have {name} {expected}, got {came}")
     return partner
 
 

@@ -85,8 +85,8 @@ def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
     log_student = logits.log_softmax(1)
     if distance == "ce":
         return -(teacher * log_student).sum(1)
-    # Clamped before the logarithm: a student that is certain would have an infinite loss, and no gradient but NaN.
-    log_other = (1 - logits.softmax(1)).clamp(min=torch.finfo(torch.float32).tiny).log()
+    # Clamped at what float32 resolves: a student that is certain would have an infinite loss, and no gradient but NaN.
+    log_other = (1 - logits.softmax(1)).clamp(min=torch.finfo(torch.float32).eps).log()
     return -(teacher * log_student + (1 - teacher) * log_other).mean(1)
 
 

@@ -69,24 +69,27 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0) -> Tensor:
     """
     _checks.tensor("x", x)
     _checks.mixing_mask(mask, x)
-    return _mix(_fill_like(x, fill), x, mask)
+    return _mix(fill_like(x, fill), x, mask)
 
 
 def mix_with_previous(x: Tensor, mask: Tensor) -> Tensor:
     """Return `mix(x, x.roll(1, 0), mask)` without the rolled copy: image i is mixed with image i - 1."""
     _checks.mixing_mask(mask, _checks.tensor("x", x))
-    return _MixWithPrevious.apply(x, mask)
+    return mix(x, x.roll(1, 0), mask) if mask.requires_grad else _MixWithPrevious.apply(x, mask)
 
 
 class _MixWithPrevious(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(mask)
+    def forward(x: Tensor, mask: Tensor) -> Tensor:
         out = torch.empty_like(x)
         mask = mask.expand(len(x), *mask.shape[1:])
         for images, previous in ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, None))):
             _mix(x[images], x[previous], mask[images], out=out[images])
         return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -109,12 +112,12 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
             raise ValueError(f"a and b must have the same {name}, got {getattr(a, name)} and {getattr(b, name)}")
 
 
-def _fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
+def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
+    """Return `fill` as a tensor of the dtype of x that broadcasts to it."""
     if not isinstance(fill, Tensor):
         return x.new_full((), _checks.number("fill", fill, -math.inf))
     if fill.device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
-    fits = fill.ndim <= x.ndim and all(f in (1, s) for f, s in zip(fill.shape[::-1], x.shape[::-1], strict=False))
-    if not fits:
+    if not _checks.broadcasts(fill, x):
         raise ValueError(f"fill of shape {tuple(fill.shape)} does not broadcast to {tuple(x.shape)}: try (C, 1, 1)")
     return fill.to(x.dtype)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cowmask import _checks
 from cowmask.masks import box_masks, constant_masks, cow_masks
-from cowmask.mixing import erase, mix, mix_with_previous
+from cowmask.mixing import erase, fill_like, mix, mix_with_previous
 
 
 class _Transform(nn.Module):
@@ -115,9 +115,9 @@ class _Eraser(_Transform):
         Raises:
             TypeError, ValueError: A tensor is of the wrong type or shape.
         """
-        _checks.images(images)
+        fill = fill_like(_checks.images(images), self.fill)
         mask = self.sample(images, generator) if mask is None else _checks.image_masks(mask, images)
-        erased = erase(images, mask, self.fill)
+        erased = erase(images, mask, fill)
         return (erased, *targets) if targets else erased
 
 

@@ -3,7 +3,7 @@
     python examples/minimal.py
 
 It segments coloured shapes drawn on the fly, a few of them labelled. To use it on your data, replace `draw_shapes` by
-your loaders and `make_network` by your network; the rest stays as it is.
+your loaders and `make_network` by your network.
 """
 
 import copy
@@ -60,7 +60,7 @@ def make_network() -> nn.Module:
 def update_teacher(teacher: nn.Module, student: nn.Module) -> None:
     """Move the teacher's weights towards the student's."""
     for old, new in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
-        old.lerp_(new, 1 - EMA)
+        old.copy_(old.lerp(new, 1 - EMA) if old.is_floating_point() else new)
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from segmentation.config import Config, parse
+from segmentation.config import Config, ConfigError, parse
 from segmentation.datasets import DataError, Dataset, load_camvid, load_street
-from segmentation.networks import WeightsError
+from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel
 from segmentation.trainer import Outcome, Trainer
 
@@ -65,14 +65,13 @@ def main(config: Config) -> None:
     report = config.out / "metrics.json"
     report.write_text(json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
     panel = config.out / "panel.png"
-    save_panel(
-        panel, data, {name: outcome.predictions for name, outcome in outcomes.items()}, config.sigma, config.seed
-    )
+    predictions = {name: outcome.predictions for name, outcome in outcomes.items()}
+    save_panel(panel, data, predictions, config.mask_sigma, config.seed)
     print(f"Written: {report}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
 
 
 if __name__ == "__main__":
     try:
         main(parse(description=__doc__))
-    except (DataError, WeightsError) as error:
+    except (ConfigError, DataError, NetworkError) as error:
         sys.exit(f"train_camvid: {error}")

@@ -127,6 +127,8 @@ def test_autocast_and_default_dtype_change_nothing() -> None:
         assert torch.equal(plain, draw())
     finally:
         torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):  # nothing of ours may be made there
+        assert cow_masks(2, (43, 59), (3, 5), device="cpu").any()
 
 
 def test_tables_made_in_inference_mode_serve_in_training() -> None:

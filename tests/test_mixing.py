@@ -61,6 +61,19 @@ def test_gradients(mask_dtype: torch.dtype) -> None:
     assert torch.autograd.gradcheck(lambda x: mix_with_previous(x, mask), (a,))
 
 
+def test_a_blending_mask_has_a_gradient_in_both_ways_of_mixing() -> None:
+    x, mask = torch.randn(3, 2, 4, 5), torch.rand(3, 1, 4, 5, requires_grad=True)
+    results = [torch.autograd.grad(mixed.square().sum(), mask)[0] for mixed in (mix(x, x.roll(1, 0), mask),)]
+    results += [torch.autograd.grad(mix_with_previous(x, mask).square().sum(), mask)[0]]
+    assert torch.equal(*results)
+
+
+def test_function_transforms() -> None:
+    x, mask = torch.randn(3, 2, 4, 5), torch.rand(3, 1, 4, 5) < 0.5
+    gradient = torch.func.grad(lambda y: mix_with_previous(y, mask).square().sum())(x)
+    assert torch.allclose(gradient, torch.func.grad(lambda y: mix(y, y.roll(1, 0), mask).square().sum())(x))
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "expanded"])
 @pytest.mark.parametrize("mask_dtype", [torch.bool, torch.float32])
 def test_mix_with_previous_equals_mixing_with_the_rolled_batch(layout: str, mask_dtype: torch.dtype) -> None:

@@ -12,11 +12,11 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from segmentation.config import CAMVID, Config, parse
-from segmentation.datasets import VOID, Dataset, load_street
+from segmentation.config import CAMVID, Config, ConfigError, parse
+from segmentation.datasets import VOID, DataError, Dataset, load_street
 from segmentation.evaluation import predict, score
 from segmentation.methods import Mix, build_method
-from segmentation.networks import WeightsError, build_unet
+from segmentation.networks import NetworkError, build_unet
 from segmentation.trainer import Trainer, labelled_subset, shuffled_batches
 
 SIZE = (32, 64)
@@ -44,6 +44,8 @@ def test_score_is_a_confusion_matrixs_and_void_does_not_count() -> None:
     result = score(torch.from_numpy(predictions).byte(), torch.from_numpy(labels).byte(), 4)
     assert result.per_class == pytest.approx(iou.tolist(), abs=1e-6)
     assert result.miou == pytest.approx(iou.mean(), abs=1e-6)
+    one = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    assert score(one, one, 3).miou == 1  # classes that are nowhere do not count
 
 
 def test_network_takes_any_size_and_normalises() -> None:
@@ -66,19 +68,27 @@ def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
     network = build_unet("tu-lcnet_050", str(path), 5, channels)
     loaded = network.network.encoder.model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.network.decoder.modules())
+    network = build_unet("tu-lcnet_050", str(path), 5, channels, decoder_norm="batch")
     norms = [m for m in network.train().network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms
     assert not any(norm.training for norm in norms)  # pre-trained: frozen
     assert any(norm.training for norm in network.network.decoder.modules() if isinstance(norm, nn.BatchNorm2d))
 
+    smp_encoder = build_unet("resnet18", "none", 5, channels).network.encoder  # not timm's: its own load_state_dict
+    torch.save(smp_encoder.state_dict(), tmp_path / "resnet18.pt")
+    build_unet("resnet18", str(tmp_path / "resnet18.pt"), 5, channels)
+
     state.popitem()
     torch.save(state, path)
-    with pytest.raises(WeightsError, match="lacks 1 of the encoder's weights"):
+    with pytest.raises(NetworkError, match="lacks 1 of the encoder's weights"):
         build_unet("tu-lcnet_050", str(path), 5, channels)
     path.write_text("nonsense")
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
+    with pytest.raises(NetworkError, match="cannot be read as weights"):
         build_unet("tu-lcnet_050", str(path), 5, channels)
-    with pytest.raises(WeightsError, match="is no file"):
+    with pytest.raises(NetworkError, match="no encoder 'tu-nonsense'"):
+        build_unet("tu-nonsense", "none", 5, channels)
+    with pytest.raises(NetworkError, match="is no file"):
         build_unet("tu-lcnet_050", str(tmp_path / "nowhere.pt"), 5, channels)
 
 
@@ -143,9 +153,9 @@ def test_consistency_changes_what_is_learned(data: Dataset, tmp_path: Path) -> N
     assert any(not torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
-@pytest.mark.parametrize("name", ["cowmix", "full"])
-def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, name: Any) -> None:
-    config = replace(TINY, iterations=4, evaluate_every=2, checkpoint_every=2, out=tmp_path / "whole")
+@pytest.mark.parametrize(("name", "batch"), [("cowmix", 3), ("cowmix", 1), ("full", 3)])
+def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, name: Any, batch: int) -> None:
+    config = replace(TINY, iterations=4, evaluate_every=2, checkpoint_every=2, batch_size=batch, out=tmp_path / "whole")
     whole = Trainer(config, data, name)
     expected = whole.fit()
 
@@ -163,6 +173,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, n
     assert outcome.teacher == expected.teacher
     assert all(torch.equal(value, weights(whole)[key]) for key, value in weights(resumed).items())
     assert len(list((tmp_path / "parts" / name).glob("checkpoint-*"))) == 1
+    with pytest.raises(ConfigError, match=r"other options \(iterations\)"):
+        Trainer(replace(config, iterations=8), data, name)
 
 
 def test_logs(data: Dataset, tmp_path: Path) -> None:
@@ -172,6 +184,28 @@ def test_logs(data: Dataset, tmp_path: Path) -> None:
     assert names >= {"loss/supervised", "loss/consistency", "confidence", "val/miou_student", "val/miou_teacher"}
     assert list((tmp_path / "cutmix").rglob("events.out.tfevents*"))
     assert set(torch.load(tmp_path / "cutmix" / "teacher.pt", weights_only=True))
+
+
+@pytest.mark.parametrize("option", ["labelled=0", "batch-size=0", "size=0 64", "ema=1", "threshold=5", "sigma=16 4"])
+def test_options_that_make_no_sense_are_refused(option: str) -> None:
+    name, value = option.split("=")
+    with pytest.raises(ConfigError, match=f"^--{name} must"):
+        parse([f"--{name}", *value.split()])
+
+
+def test_more_labels_than_images_are_refused(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="more than the 8 images"):
+        Trainer(replace(TINY, labelled=9, out=tmp_path), data, "supervised")
+
+
+def test_the_teacher_predicts_by_its_batch_and_keeps_averaged_buffers(data: Dataset, tmp_path: Path) -> None:
+    trainer = Trainer(replace(TINY, out=tmp_path), data, "cowmix")
+    before = {name: value.clone() for name, value in trainer.teacher.named_buffers() if "running" in name}
+    trainer.teacher.train()
+    trainer._teach(trainer.draw_unlabelled())
+    after = dict(trainer.teacher.named_buffers())
+    assert before
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_data_changes_the_defaults_of_what_is_not_given() -> None:

@@ -85,6 +85,10 @@ def test_erasers_keep_what_is_true_and_pass_targets_through(make: Any) -> None:
     assert torch.equal(transform(x, mask=mask), erased)
     with pytest.raises(TypeError, match="partner"):
         transform(x, partner=x)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"try \(C, 1, 1\)"):
+        make(fill=torch.ones(3))(x)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_cutout_erases_its_area_and_cowout_keeps_its_proportion() -> None:
@@ -150,6 +154,7 @@ def test_mixers_refuse_bad_input_and_draw_nothing(make: Any) -> None:
         ((x, torch.tensor([1, 2, 3, 4])), {}, "num_classes"),
         ((x, x[:, 0, 0]), {"partner": x}, "as many tensors as are mixed, 2, got 1"),
         ((x,), {"partner": x[1:]}, r"partner\[0\] must have shape"),
+        ((x,), {"partner": x.double()}, r"partner\[0\] must have dtype"),
         ((x[..., 0], x[:, 0, :, 0]), {}, r"may be dense targets or labels"),
         ((x,), {"mask": torch.ones(4, 24, 36).bool()}, r"mask must be \(B, 1, \*size\)|does not broadcast"),
     ]:

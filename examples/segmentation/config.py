@@ -12,6 +12,10 @@ from segmentation.methods import MethodName
 PAPER_SHORTER_SIDE = 360  # CamVid at 480x360, to which the paper's sigma refers
 
 
+class ConfigError(Exception):
+    """An option makes no sense; the message is one sentence for the user."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Options of a run; the defaults are those of the built-in scenes. With --data they are those of `CAMVID`."""
@@ -26,6 +30,8 @@ class Config:
     """imagenet downloads pre-trained weights; none starts at random; or a .safetensors or .pt file."""
     decoder_channels: tuple[int, int, int, int, int] = (128, 64, 32, 16, 16)
     """Channels of the decoder's blocks, deepest first."""
+    decoder_norm: Literal["group", "batch"] = "group"
+    """Normalisation in the decoder; group-norm is the same in training and evaluation, for student and teacher."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)
     """Images are resized to this, and scores counted at it."""
     labelled: int = 30
@@ -58,6 +64,23 @@ class Config:
     """Go on from the checkpoint in `out`, if there is one."""
     out: Path = Path("runs/street")
     """Folder for logs, checkpoints, metrics.json and panel.png."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        whole = ("labelled", "iterations", "batch_size", "evaluate_every", "checkpoint_every")
+        checks = {
+            "method must name at least one": bool(self.method),
+            "size must be two lengths of at least 32 pixels": min(self.size) >= 32,
+            "ema must be in [0, 1)": 0 <= self.ema < 1,
+            "threshold must be in [0, 1]": 0 <= self.threshold <= 1,
+            "sigma must be LOW HIGH with 0 < LOW <= HIGH": 0 < self.sigma[0] <= self.sigma[1],
+            "learning-rate must be above 0": self.learning_rate > 0,
+            "consistency-weight must be at least 0": self.consistency_weight >= 0,
+            "decoder-channels must be multiples of 8": all(c > 0 and c % 8 == 0 for c in self.decoder_channels),
+        } | {f"{name.replace('_', '-')} must be at least 1": getattr(self, name) >= 1 for name in whole}
+        for rule, holds in checks.items():
+            if not holds:
+                raise ConfigError(f"--{rule}.")
 
     @property
     def mask_sigma(self) -> tuple[float, float]:

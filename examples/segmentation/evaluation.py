@@ -26,6 +26,7 @@ def predict(network: nn.Module, images: Tensor, device: torch.device, batch_size
 
 def score(predictions: Tensor, labels: Tensor, n_classes: int) -> Scores:
     """Score class maps (N, H, W) against labels (N, H, W)."""
-    metric = MulticlassJaccardIndex(n_classes, average="none", ignore_index=VOID)
+    # A class that is in neither has no score, rather than 0.
+    metric = MulticlassJaccardIndex(n_classes, average="none", ignore_index=VOID, zero_division=float("nan"))
     per_class = metric(predictions.long(), labels.long())
-    return Scores(per_class.mean().item(), per_class.tolist())
+    return Scores(per_class.nanmean().item(), per_class.tolist())

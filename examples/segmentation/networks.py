@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import segmentation_models_pytorch as smp
 import torch
@@ -9,12 +10,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+GROUPS = 8  # of channels, in group-norm
 STRIDE = 32  # the deepest features of the encoders are this many times smaller than the image
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class WeightsError(Exception):
-    """Encoder weights are missing or do not fit; the message is one sentence for the user."""
+class NetworkError(Exception):
+    """The encoder or its weights are not to be had; the message is one sentence for the user."""
 
 
 class Segmenter(nn.Module):
@@ -47,7 +49,13 @@ class Segmenter(nn.Module):
         return self
 
 
-def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tuple[int, ...]) -> Segmenter:
+def build_unet(
+    encoder: str,
+    weights: str,
+    n_classes: int,
+    decoder_channels: tuple[int, ...],
+    decoder_norm: Literal["group", "batch"] = "group",
+) -> Segmenter:
     """Build a U-Net.
 
     Args:
@@ -56,38 +64,52 @@ def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tup
             under the names of its library (.safetensors, or a state dict saved by torch). Pre-trained batch-norm is
             frozen.
         n_classes: Classes K.
-        decoder_channels: Channels of the decoder's five blocks, deepest first.
+        decoder_channels: Channels of the decoder's five blocks, deepest first; multiples of `GROUPS` for group-norm.
+        decoder_norm: Normalisation in the decoder.
     """
     pretrained = weights != "none"
-    network = smp.Unet(
-        encoder,
-        encoder_weights="imagenet" if weights == "imagenet" else None,
-        classes=n_classes,
-        decoder_channels=decoder_channels,
-    )
+    download = "imagenet" if weights == "imagenet" else None
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    try:
+        network = smp.Unet(encoder, encoder_weights=download, classes=n_classes, decoder_channels=decoder_channels)
+        # Normalise as the weights were trained. Only timm's settings are at hand without a download.
+        if weights == "imagenet" or (pretrained and encoder.startswith("tu-")):
+            settings = smp.encoders.get_preprocessing_params(encoder, "imagenet")
+            mean, std = tuple(settings["mean"]), tuple(settings["std"])
+    except Exception as error:  # the libraries, and a download that fails, raise all kinds
+        first_line = next(iter(str(error).splitlines()), "")
+        raise NetworkError(f"no encoder {encoder!r} with weights {weights!r}: {first_line[:200]}") from error
+    if decoder_norm == "group":
+        _use_group_norm(network.decoder)
     if weights not in ("imagenet", "none"):
         _load_encoder(network.encoder, Path(weights))
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    if pretrained:  # normalise as the weights were trained
-        settings = smp.encoders.get_preprocessing_params(encoder, "imagenet")
-        mean, std = tuple(settings["mean"]), tuple(settings["std"])
     return Segmenter(network, mean, std, freeze_bn=pretrained)
+
+
+def _use_group_norm(module: nn.Module) -> None:
+    """Replace the batch-norm layers inside; segmentation_models_pytorch offers no group-norm."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
+        else:
+            _use_group_norm(child)
 
 
 def _load_encoder(encoder: nn.Module, path: Path) -> None:
     if not path.is_file():
-        raise WeightsError(f"{path} is no file: --encoder-weights takes imagenet, none or a file of encoder weights.")
+        raise NetworkError(f"{path} is no file: --encoder-weights takes imagenet, none or a file of encoder weights.")
     target = getattr(encoder, "model", encoder)  # timm's encoders sit one level down
     state: Mapping[str, Tensor]
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+        raise NetworkError(f"{path} cannot be read as weights: {error}") from error
     try:
-        missing, unexpected = target.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit the encoder: {error}") from error
+        # Module's own: some of segmentation_models_pytorch's encoders override it and return nothing.
+        missing, unexpected = nn.Module.load_state_dict(target, state, strict=False)
+    except (RuntimeError, TypeError) as error:
+        raise NetworkError(f"{path} does not fit the encoder: {error}") from error
     if missing:
-        raise WeightsError(f"{path} lacks {len(missing)} of the encoder's weights, the first being {missing[0]}.")
+        raise NetworkError(f"{path} lacks {len(missing)} of the encoder's weights, the first being {missing[0]}.")
     if unexpected:
         print(f"{path.name}: {len(unexpected)} weights the encoder has no use for, as {unexpected[0]}")

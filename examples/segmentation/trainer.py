@@ -1,8 +1,9 @@
 """The mean teacher trainer: one loop for every method."""
 
+import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cowmask import consistency_loss
-from segmentation.config import Config
-from segmentation.datasets import VOID, Dataset, Split
+from segmentation.config import Config, ConfigError
+from segmentation.datasets import VOID, DataError, Dataset, Split
 from segmentation.evaluation import Scores, predict, score
 from segmentation.methods import Method, MethodName, build_method
 from segmentation.networks import build_unet
 from segmentation.tracking import trackers
+
+_FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}  # when a run is resumed
 
 
 class Outcome(NamedTuple):
@@ -45,6 +48,8 @@ def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
     """Return which `labelled` of `n` images the seed stands for, in order."""
+    if labelled > n:
+        raise DataError(f"--labelled {labelled} is more than the {n} images of the training set.")
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:labelled]
     return sorted(chosen.tolist())
 
@@ -54,21 +59,23 @@ class _Progress:
     """How far a run is, in the form that checkpoints take."""
 
     iteration: int = 0
+    labelled_batches: int = 0
+    unlabelled_batches: int = 0
 
     def state_dict(self) -> dict[str, int]:
-        return {"iteration": self.iteration}
+        return asdict(self)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.iteration = state["iteration"]
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 class Trainer:
-    """Train one method of one configuration (with no None left in it)."""
+    """Train one method of one configuration."""
 
     def __init__(self, config: Config, data: Dataset, name: MethodName) -> None:
         self.config, self.data, self.name = config, data, name
         self.folder = config.out / name
-        self.folder.mkdir(parents=True, exist_ok=True)
         precision = "no" if config.precision == "fp32" else config.precision
         self.accelerator = Accelerator(mixed_precision=precision, log_with=trackers(self.folder))
         self.device = self.accelerator.device
@@ -76,13 +83,40 @@ class Trainer:
         self.method: Method = build_method(name, config.mask_sigma)
         self._build()
         self._load_batches(data.train)
+        self._prepare_folder()
+
+    def _prepare_folder(self) -> None:
+        """Make the run's folder; without `resume`, clear it of an earlier run's files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = {key: str(value) for key, value in asdict(self.config).items() if key not in _FREE_TO_CHANGE}
+        path = self.folder / "options.json"
+        if self.config.resume and path.exists():
+            changed = [key for key, value in json.loads(path.read_text()).items() if options[key] != value]
+            if changed:
+                raise ConfigError(
+                    f"{self.folder} was begun with other options ({', '.join(changed)}): cannot resume it."
+                )
+        elif not self.config.resume:
+            for folder in (*self._checkpoints(), self.folder / "tensorboard"):
+                shutil.rmtree(folder, ignore_errors=True)
+            (self.folder / "log.csv").unlink(missing_ok=True)
+        path.write_text(json.dumps(options, indent=2) + "\n")
 
     def _build(self) -> None:
         config = self.config
-        student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
+        student = build_unet(
+            config.encoder,
+            config.encoder_weights,
+            len(self.data.classes),
+            config.decoder_channels,
+            config.decoder_norm,
+        )
         student = student.to(self.device).to(memory_format=torch.channels_last)
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         self.teacher.requires_grad_(False)
+        for module in self.teacher.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = 0.0  # its buffers are the student's, averaged, also where it predicts by batch
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
         self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
         self.scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, config.iterations, power=0.9)
@@ -101,12 +135,14 @@ class Trainer:
     def draw_labelled(self) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, H, W) in [0, 1] and labels (B, H, W)."""
         indices = next(self._labelled)
+        self.progress.labelled_batches += 1
         images, labels = self._to_device(self.labelled_images[indices]), self.labels[indices].to(self.device)
         images, targets = self._flip_both(images, labels[:, None].float())
         return images.contiguous(memory_format=torch.channels_last), targets[:, 0].long()
 
     def draw_unlabelled(self) -> Tensor:
         """Return images (B, 3, H, W) in [0, 1]."""
+        self.progress.unlabelled_batches += 1
         images = self._flip(self._to_device(self.data.train.images[next(self._unlabelled)]))
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -212,6 +248,7 @@ class Trainer:
     def _resume(self) -> None:
         if checkpoints := self._checkpoints():
             self.accelerator.load_state(str(checkpoints[-1]))
-            for _ in range(self.progress.iteration):
+            for _ in range(self.progress.labelled_batches):
                 next(self._labelled)
+            for _ in range(self.progress.unlabelled_batches):
                 next(self._unlabelled)
