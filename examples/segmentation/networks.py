@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import segmentation_models_pytorch as smp
 import torch
@@ -10,7 +9,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-GROUPS = 8  # of channels, in group-norm
 STRIDE = 32  # the deepest features of the encoders are this many times smaller than the image
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,13 +47,7 @@ class Segmenter(nn.Module):
         return self
 
 
-def build_unet(
-    encoder: str,
-    weights: str,
-    n_classes: int,
-    decoder_channels: tuple[int, ...],
-    decoder_norm: Literal["group", "batch"] = "group",
-) -> Segmenter:
+def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tuple[int, ...]) -> Segmenter:
     """Build a U-Net.
 
     Args:
@@ -64,8 +56,7 @@ def build_unet(
             under the names of its library (.safetensors, or a state dict saved by torch). Pre-trained batch-norm is
             frozen.
         n_classes: Classes K.
-        decoder_channels: Channels of the decoder's five blocks, deepest first; multiples of `GROUPS` for group-norm.
-        decoder_norm: Normalisation in the decoder.
+        decoder_channels: Channels of the decoder's five blocks, deepest first.
     """
     pretrained = weights != "none"
     download = "imagenet" if weights == "imagenet" else None
@@ -79,20 +70,9 @@ def build_unet(
     except Exception as error:  # the libraries, and a download that fails, raise all kinds
         first_line = next(iter(str(error).splitlines()), "")
         raise NetworkError(f"no encoder {encoder!r} with weights {weights!r}: {first_line[:200]}") from error
-    if decoder_norm == "group":
-        _use_group_norm(network.decoder)
     if weights not in ("imagenet", "none"):
         _load_encoder(network.encoder, Path(weights))
     return Segmenter(network, mean, std, freeze_bn=pretrained)
-
-
-def _use_group_norm(module: nn.Module) -> None:
-    """Replace the batch-norm layers inside; segmentation_models_pytorch offers no group-norm."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
-        else:
-            _use_group_norm(child)
 
 
 def _load_encoder(encoder: nn.Module, path: Path) -> None:

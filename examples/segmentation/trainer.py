@@ -104,13 +104,7 @@ class Trainer:
 
     def _build(self) -> None:
         config = self.config
-        student = build_unet(
-            config.encoder,
-            config.encoder_weights,
-            len(self.data.classes),
-            config.decoder_channels,
-            config.decoder_norm,
-        )
+        student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
         student = student.to(self.device).to(memory_format=torch.channels_last)
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         self.teacher.requires_grad_(False)
