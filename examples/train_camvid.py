@@ -6,6 +6,7 @@ python examples/train_camvid.py --help
 """
 
 import json
+import math
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -48,7 +49,11 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
     scores = {
         name: {
             "miou": outcome.teacher.miou,
-            "iou": dict(zip(data.classes, outcome.teacher.per_class, strict=True)),
+            # None for a class that the test set has not: JSON knows no NaN.
+            "iou": {
+                class_name: None if math.isnan(value) else value
+                for class_name, value in zip(data.classes, outcome.teacher.per_class, strict=True)
+            },
             "student_miou": outcome.student.miou,
         }
         for name, outcome in outcomes.items()
