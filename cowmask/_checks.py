@@ -71,6 +71,17 @@ def values(name: str, value: Any, low: float, high: float = math.inf, *, open_lo
     return checked
 
 
+def cow_settings(sigma: Any, proportion: Any) -> tuple[Range, Range]:
+    return values("sigma", sigma, 0, open_low=True), values("proportion", proportion, 0, 1)
+
+
+def box_settings(area: Any, aspect: Any, n_boxes: Any) -> Range:
+    count("n_boxes", n_boxes)
+    if aspect is not None:
+        number("aspect", aspect, 0, open_low=True)
+    return values("area", area, 0, 1)
+
+
 def one_value_per_mask(name: str, checked: Range, n: int) -> None:
     if checked.per_mask is not None and len(checked.per_mask) != n:
         raise ValueError(f"{name} holds {len(checked.per_mask)} per-mask values, but {n} masks are asked for")

@@ -68,8 +68,7 @@ def cow_masks(
         (torch.Size([16, 1, 256, 256]), torch.bool)
     """
     n, size = _checks.count("n", n), _checks.image_size(size)
-    sigmas = _checks.values("sigma", sigma, 0, open_low=True)
-    proportions = _checks.values("proportion", proportion, 0, 1)
+    sigmas, proportions = _checks.cow_settings(sigma, proportion)
     steps = _checks.spacing(spacing, len(size))
     _checks.one_value_per_mask("sigma", sigmas, n)
     _checks.one_value_per_mask("proportion", proportions, n)
@@ -141,13 +140,10 @@ def box_masks(
         >>> masks.shape, bool(masks.float().mean((1, 2, 3)).max() < 0.45)
         (torch.Size([16, 1, 240, 320]), True)
     """
-    n, size, n_boxes = _checks.count("n", n), _checks.image_size(size), _checks.count("n_boxes", n_boxes)
-    areas = _checks.values("area", area, 0, 1)
+    n, size, areas = _checks.count("n", n), _checks.image_size(size), _checks.box_settings(area, aspect, n_boxes)
     _checks.one_value_per_mask("area", areas, n)
-    if aspect is not None:
-        aspect = _checks.number("aspect", aspect, 0, open_low=True)
-        if len(size) != 2:
-            raise ValueError(f"aspect is height over width: it needs a size of two axes, got {size}")
+    if aspect is not None and len(size) != 2:
+        raise ValueError(f"aspect is height over width: it needs a size of two axes, got {size}")
     target, dtype = _checks.draw_device(generator, device), _checks.mask_dtype(dtype)
 
     fraction = _draw(areas, n, generator, target)[:, None] / n_boxes  # (n, 1)

@@ -117,8 +117,7 @@ class _Eraser(_Transform):
         """
         fill = fill_like(_checks.images(images), self.fill)
         mask = self.sample(images, generator) if mask is None else _checks.image_masks(mask, images)
-        erased = erase(images, mask, fill)
-        return (erased, *targets) if targets else erased
+        return (erase(images, mask, fill), *targets) if targets else erase(images, mask, fill)
 
 
 @final
@@ -151,8 +150,7 @@ class CowMix(_Mixer):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(num_classes)
-        _checks.values("sigma", sigma, 0, open_low=True)
-        _checks.values("proportion", proportion, 0, 1)
+        _checks.cow_settings(sigma, proportion)
         self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -190,8 +188,7 @@ class CowOut(_Eraser):
         fill: float | Tensor = 0.0,
     ) -> None:
         super().__init__(fill)
-        _checks.values("sigma", sigma, 0, open_low=True)
-        _checks.values("proportion", proportion, 0, 1)
+        _checks.cow_settings(sigma, proportion)
         self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -228,7 +225,7 @@ class CutMix(_Mixer):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(num_classes)
-        _check_boxes(area, aspect, n_boxes)
+        _checks.box_settings(area, aspect, n_boxes)
         self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -263,7 +260,7 @@ class CutOut(_Eraser):
         fill: float | Tensor = 0.0,
     ) -> None:
         super().__init__(fill)
-        _check_boxes(area, aspect, n_boxes)
+        _checks.box_settings(area, aspect, n_boxes)
         self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -314,18 +311,10 @@ def _sample(
 
 
 def _mix_dense(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
-    if x.ndim == mask.ndim - 1:  # dense targets without a channel axis
-        mask = mask[:, 0]
+    mask = mask[:, 0] if x.ndim == mask.ndim - 1 else mask  # dense targets may lack a channel axis
     return mix_with_previous(x, mask) if other is None else mix(x, other, mask)
 
 
 def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
     # Not F.one_hot, which reads the labels back to check them. scatter_ too refuses one that is out of range.
     return torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, labels.long()[:, None], 1)
-
-
-def _check_boxes(area: _checks.Values, aspect: float | None, n_boxes: int) -> None:
-    _checks.values("area", area, 0, 1)
-    _checks.count("n_boxes", n_boxes)
-    if aspect is not None:
-        _checks.number("aspect", aspect, 0, open_low=True)
