@@ -155,7 +155,8 @@ def box_masks(
         if clip:
             start = torch.floor(where * length) - torch.floor(pixels / 2)
         else:
-            start = torch.floor(where * (length - pixels + 1))
+            # float32 may round the product up to the next whole number.
+            start = torch.floor(where * (length - pixels + 1)).minimum(length - pixels)
         position = torch.arange(length, device=target)
         covered = (position >= start[..., None]) & (position < (start + pixels)[..., None])  # (n, n_boxes, length)
         inside = inside & covered.view(n, n_boxes, *[length if other == axis else 1 for other in range(len(size))])
