@@ -91,7 +91,7 @@ class Trainer:
         options = {key: str(value) for key, value in asdict(self.config).items() if key not in _FREE_TO_CHANGE}
         path = self.folder / "options.json"
         if self.config.resume and path.exists():
-            changed = [key for key, value in json.loads(path.read_text()).items() if options[key] != value]
+            changed = [key for key, value in json.loads(path.read_text()).items() if options.get(key) != value]
             if changed:
                 raise ConfigError(
                     f"{self.folder} was begun with other options ({', '.join(changed)}): cannot resume it."
@@ -155,24 +155,20 @@ class Trainer:
         self.teacher.train(config.teacher_bn == "batch")
         images, targets = self.draw_labelled()
         with self.accelerator.autocast():
-            if self.method.perturb is None:
-                loss = F.cross_entropy(self.student(images), targets, ignore_index=VOID)
-                scalars = {"loss/supervised": loss.detach()}
-            else:
-                perturbed = self.method.perturb(self.draw_unlabelled, self._teach)
+            shown, taught = images, None
+            if self.method.perturb is not None:
                 # One pass for both: in two, batch-norm lets the student tell mixed images from labelled ones by their
                 # statistics, and what it learns of the one does not serve the other.
-                logits = self.student(torch.cat([images, perturbed.images]))
-                supervised = F.cross_entropy(logits[: len(images)], targets, ignore_index=VOID)
-                taught = perturbed.probabilities
+                mixed, taught = self.method.perturb(self.draw_unlabelled, self._teach)
+                shown = torch.cat([images, mixed])
+            logits = self.student(shown)
+            loss = F.cross_entropy(logits[: len(images)], targets, ignore_index=VOID)
+            scalars = {"loss/supervised": loss.detach()}
+            if taught is not None:
                 consistency = consistency_loss(logits[len(images) :], taught, threshold=config.threshold)
-                loss = supervised + config.consistency_weight * consistency
-                confidence = (taught.amax(1) > config.threshold).float().mean()
-                scalars = {
-                    "loss/supervised": supervised.detach(),
-                    "loss/consistency": consistency.detach(),
-                    "confidence": confidence,
-                }
+                loss = loss + config.consistency_weight * consistency
+                scalars["loss/consistency"] = consistency.detach()
+                scalars["confidence"] = (taught.amax(1) > config.threshold).float().mean()
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
