@@ -4,7 +4,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,32 +12,68 @@ from torch import Tensor
 Values = float | tuple[float, float] | Tensor  # a number, a (low, high) range, or a CPU tensor (n,) of per-mask values
 
 
-@dataclass(frozen=True)
-class Range:
-    """A checked `Values`: drawn between `low` and `high`, or, where there are per-mask values, these."""
+# A checked `Values`: the two ends of the range to draw from, or none and a tensor (n,) float32. The values in a tensor
+# are not read before `ends` does so, inside the operator that draws: a compiler cannot read them.
+Checked = tuple[list[float], Tensor | None]
 
-    low: float
-    high: float
-    per_mask: Tensor | None = None
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an argument's values must lie in; the ends belong to it unless `open_low`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}" if self.low > -math.inf else ""
+        high = f"at most {self.high:g}" if self.high < math.inf else ""
+        return ", ".join(part for part in ("finite", " and ".join(bound for bound in (low, high) if bound)) if part)
+
+    def check(self, name: str, smallest: float, largest: float | None = None) -> None:
+        largest = smallest if largest is None else largest
+        above = smallest > self.low if self.open_low else smallest >= self.low
+        if not (above and largest <= self.high and -math.inf < smallest and largest < math.inf):  # NaN is refused too
+            came = f"{smallest:g}" if smallest == largest else f"{smallest:g} to {largest:g}"
+            raise ValueError(f"{name} must be {self}, got {came}")
+
+
+POSITIVE = Bounds(0, open_low=True)
+FRACTION = Bounds(0, 1)
+# A smaller sigma (pixels) changes nothing, a larger one blurs all to nothing; both would overflow somewhere.
+SIGMA = Bounds(1e-3, 1e4)
 
 
 def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+def number(name: str, value: Any, bounds: Bounds) -> float:
     if not is_number(value):
         raise TypeError(f"{name} must be a number, got {_describe(value)}")
-    _check_bounds(name, float(value), float(value), low, high, open_low)
+    bounds.check(name, float(value))
     return float(value)
 
 
+def fits(name: str, value: Any, dtype: torch.dtype) -> float:
+    """Check a number that a tensor of `dtype` is to hold, exactly where it holds integers."""
+    if dtype == torch.bool:
+        bounds = FRACTION
+    else:
+        limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+        bounds = Bounds(limits.min, limits.max)
+    value = number(name, value, bounds)
+    if not dtype.is_floating_point and not value.is_integer():
+        raise ValueError(f"{name} must be a whole number for tensors of {dtype}, got {value:g}")
+    return value
+
+
 def count(name: str, value: Any, low: int = 1) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+    if not isinstance(value, (numbers.Integral, torch.SymInt)) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {_describe(value)}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
-    return int(value)
+    return cast(int, value) if isinstance(value, torch.SymInt) else int(value)  # a compiler's symbol stays one
 
 
 def image_size(size: Any) -> tuple[int, ...]:
@@ -50,51 +86,88 @@ def image_size(size: Any) -> tuple[int, ...]:
     return tuple(count(f"size[{axis}]", length) for axis, length in enumerate(size))
 
 
-def values(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> Range:
-    """Check a number, a (low, high) range or a CPU tensor of per-mask values against the bounds."""
+def values(name: str, value: Any, bounds: Bounds, n: int | None = None) -> Checked:
+    """Check a number, a (low, high) range or a CPU tensor of `n` per-mask values."""
     if isinstance(value, Tensor):
-        checked = _per_mask_values(name, value)
-    elif isinstance(value, (tuple, list)):
+        return [], _per_mask_values(name, value, n)
+    if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{name} as a range must be (low, high), got {len(value)} values: {value}")
-        ends = [number(f"{name}[{end}]", item, low, high, open_low=open_low) for end, item in enumerate(value)]
-        checked = Range(ends[0], ends[1])
-        if checked.low > checked.high:
+        low, high = (number(f"{name}[{end}]", item, bounds) for end, item in enumerate(value))
+        if low > high:
             raise ValueError(f"{name} as a range must be (low, high) with low <= high, got {value}")
-    elif is_number(value):
-        checked = Range(float(value), float(value))
-    else:
+        return [low, high], None
+    if not is_number(value):
         raise TypeError(
             f"{name} must be a number, a (low, high) range or a CPU tensor of per-mask values, got {_describe(value)}"
         )
-    _check_bounds(name, checked.low, checked.high, low, high, open_low)
-    return checked
+    return [number(name, value, bounds)] * 2, None
 
 
-def cow_settings(sigma: Any, proportion: Any) -> tuple[Range, Range]:
-    return values("sigma", sigma, 0, open_low=True), values("proportion", proportion, 0, 1)
+def ends(name: str, checked: Checked, bounds: Bounds) -> tuple[float, float]:
+    """Return the smallest and the largest value there can be, and check those that only a tensor holds."""
+    (low, high), per_mask = checked[0] or (0.0, 0.0), checked[1]
+    if per_mask is not None:
+        low, high = per_mask.min().item(), per_mask.max().item()
+        bounds.check(name, low, high)
+    return low, high
 
 
-def box_settings(area: Any, aspect: Any, n_boxes: Any) -> Range:
-    count("n_boxes", n_boxes)
-    if aspect is not None:
-        number("aspect", aspect, 0, open_low=True)
-    return values("area", area, 0, 1)
-
-
-def one_value_per_mask(name: str, checked: Range, n: int) -> None:
-    if checked.per_mask is not None and len(checked.per_mask) != n:
-        raise ValueError(f"{name} holds {len(checked.per_mask)} per-mask values, but {n} masks are asked for")
-
-
-def spacing(value: Any, dims: int) -> tuple[float, ...]:
+def spacing(value: Any, dims: int | None = None) -> list[float]:
+    """Check one number per axis; `dims` is None where the number of axes is not known yet."""
     if value is None:
-        return (1.0,) * dims
+        return [1.0] * (dims or 1)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"spacing must be a sequence of one number per axis, got {_describe(value)}")
-    if len(value) != dims:
+    if dims is not None and len(value) != dims:
         raise ValueError(f"spacing must have one number per axis: expected {dims}, got {len(value)}")
-    return tuple(number(f"spacing[{axis}]", item, 0, open_low=True) for axis, item in enumerate(value))
+    return [number(f"spacing[{axis}]", item, POSITIVE) for axis, item in enumerate(value)]
+
+
+def sigma_in_pixels(sigma: tuple[float, float], steps: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the smallest and the largest sigma along each axis, in pixels."""
+    in_pixels = [(sigma[0] / step, sigma[1] / step) for step in steps]
+    for axis, (low, high) in enumerate(in_pixels):
+        SIGMA.check(f"sigma / spacing[{axis}], in pixels,", low, high)
+    return in_pixels
+
+
+def cow_settings(sigma: Any, proportion: Any, steps: Any) -> None:
+    """Check what a transform holds, before it is known for how many masks and axes."""
+    ends("proportion", values("proportion", proportion, FRACTION), FRACTION)
+    sigma_in_pixels(ends("sigma", values("sigma", sigma, POSITIVE), POSITIVE), spacing(steps))
+
+
+def box_settings(area: Any, aspect: Any, n_boxes: Any, clip: Any) -> None:
+    """Check what a transform holds, likewise."""
+    ends("area", values("area", area, FRACTION), FRACTION)
+    count("n_boxes", n_boxes)
+    flag("clip", clip)
+    if aspect is not None:
+        number("aspect", aspect, POSITIVE)
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {_describe(value)}")
+    return value
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        *others, last = (f'"{one}"' for one in choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+    return value
+
+
+def noise(value: Any, shape: tuple[int, ...]) -> Tensor | None:
+    if value is None:
+        return None
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        raise TypeError(f"noise must be a floating tensor, got {value.dtype if isinstance(value, Tensor) else value!r}")
+    if value.shape != shape:
+        raise ValueError(f"noise must have shape (n, 1, *size) = {shape}, got {tuple(value.shape)}")
+    return value.detach()
 
 
 def draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> torch.device:
@@ -155,6 +228,8 @@ def images(x: Any) -> Tensor:
     tensor("images", x)
     if not 3 <= x.ndim <= 5:
         raise ValueError(f"images must be (B, C, *size) with 1 to 3 spatial axes, got shape {tuple(x.shape)}")
+    if 0 in x.shape:
+        raise ValueError(f"images must not be empty, got shape {tuple(x.shape)}")
     return x
 
 
@@ -192,6 +267,8 @@ def is_labels(position: int, target: Any, x: Tensor) -> bool:
     """Tell labels, (B,) integer or (B, K) floating, from dense targets of the images x (B, C, *size)."""
     name, size = f"targets[{position}]", x.shape[2:]
     shape = tensor(name, target).shape
+    if target.device != x.device:
+        raise ValueError(f"{name} is on {target.device}, but the images are on {x.device}")
     floating = target.dtype.is_floating_point
     batched = len(shape) > 0 and shape[0] == len(x)
     dense = batched and shape[-len(size) :] == size and len(shape) - len(size) in (1, 2)
@@ -209,7 +286,7 @@ def is_labels(position: int, target: Any, x: Tensor) -> bool:
     return labels
 
 
-def _per_mask_values(name: str, value: Tensor) -> Range:
+def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:
     if value.device.type != "cpu":
         # Kept on the CPU so that checking it, and choosing K from it, never waits for a device.
         raise ValueError(f"{name} as per-mask values must be a CPU tensor, got one on {value.device}: pass it as made")
@@ -217,18 +294,9 @@ def _per_mask_values(name: str, value: Tensor) -> Range:
         raise ValueError(f"{name} as per-mask values must have shape (n,), got {tuple(value.shape)}")
     if value.dtype == torch.bool or value.is_complex():
         raise TypeError(f"{name} as per-mask values must hold numbers, got {value.dtype}")
-    value = value.detach().to(torch.float32)
-    return Range(value.min().item(), value.max().item(), value)
-
-
-def _check_bounds(name: str, smallest: float, largest: float, low: float, high: float, open_low: bool) -> None:
-    inside = (smallest > low if open_low else smallest >= low) and largest <= high and math.isfinite(largest)
-    if not inside:  # NaN lands here too
-        bounds = f"{'above' if open_low else 'at least'} {low:g}" + (
-            f" and at most {high:g}" if high < math.inf else ""
-        )
-        came = f"{smallest:g}" if smallest == largest else f"{smallest:g} to {largest:g}"
-        raise ValueError(f"{name} must be finite, {bounds}, got {came}")
+    if n is not None and len(value) != n:
+        raise ValueError(f"{name} holds {len(value)} per-mask values, but {n} masks are asked for")
+    return value.detach().to(torch.float32)
 
 
 def _describe(value: object) -> str:

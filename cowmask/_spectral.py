@@ -7,13 +7,13 @@ variance of the blurred field are known from them before the field exists.
 """
 
 import math
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
-TRUNCATE = 4.0  # the taps end here, in sigmas: scipy's default, which Listing 1 uses
+from cowmask import _direct
 
 # Coefficients damped below this amplitude are left out: the masks then agree with the full blur's on 99.98% of the
 # pixels or more, at sigma up to half the shorter side. (1e-3: 99.975%, and up to 0.3% of one mask wrong, at K = 4.)
@@ -28,26 +28,43 @@ def n_coefficients(length: int, sigma: float) -> int:
     return min(length, _round_up(math.floor(_CUTOFF * length / (math.pi * sigma)) + 2, 8))
 
 
-def n_taps(sigma: float) -> int:
-    """Return a length that holds the one-sided kernel, the centre included, by scipy's rule; in steps, as above."""
-    return _round_up(math.floor(TRUNCATE * sigma + 0.5) + 1, 32)
+def cost(size: Sequence[int], counts: Sequence[int]) -> float:
+    """Return about how many ns a pixel takes; see `_direct.cost`."""
+    products = sum(math.prod((*counts[: axis + 1], *size[axis:])) for axis in range(len(size)))
+    return 1.5 + (0.0115 * products + 4 * math.prod(counts)) / math.prod(size)
 
 
-@cache
 def dct_basis(length: int, k: int, device: torch.device) -> Tensor:
-    """Return the first `k` orthonormal DCT-II vectors of an axis as columns, (length, k) float32.
-
-    Tables are kept for good: a captured CUDA graph may point to them.
-    """
-    table = _cosines(range(1, 2 * length, 2), range(k), 2 * length) * math.sqrt(2 / length)
-    table[:, 0] /= math.sqrt(2)
-    return table.to(device, torch.float32)
+    """Return the first `k` orthonormal DCT-II vectors of an axis as columns, (length, k) float32."""
+    return _on(device, _dct_basis, length, k)
 
 
-@cache
 def tap_cosines(length: int, k: int, taps: int, device: torch.device) -> Tensor:
     """Return `cos(pi j l / length)` for tap j and coefficient l, (taps, k) float32."""
-    return _cosines(range(taps), range(k), length).to(device, torch.float32)
+    return _on(device, _tap_cosines, length, k, taps)
+
+
+def _on(device: torch.device, table: Callable[..., Tensor], *arguments: int) -> Tensor:
+    return table(*arguments) if device.type == "cpu" else _copied(device, table, *arguments)
+
+
+@cache  # for good: a captured CUDA graph may point to them
+def _copied(device: torch.device, table: Callable[..., Tensor], *arguments: int) -> Tensor:
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("cowmask has no tables yet for masks of this size and sigma: draw once before the capture")
+    return table(*arguments).to(device)
+
+
+@lru_cache(maxsize=32)
+def _dct_basis(length: int, k: int) -> Tensor:
+    table = _cosines(range(1, 2 * length, 2), range(k), 2 * length) * math.sqrt(2 / length)
+    table[:, 0] /= math.sqrt(2)
+    return table.float()
+
+
+@lru_cache(maxsize=32)
+def _tap_cosines(length: int, k: int, taps: int) -> Tensor:
+    return _cosines(range(taps), range(k), length).float()
 
 
 def _round_up(value: int, step: int) -> int:
@@ -61,14 +78,10 @@ def _cosines(rows: range, columns: range, period: int) -> Tensor:
     return torch.cos(angles.to(torch.float64) * (math.pi / period))
 
 
-def transfer(sigma: Tensor, length: int, k: int, taps: int) -> Tensor:
-    """Return the gains `g`, (n, k), of `n` blurs of `sigma` (n,) pixels, each cut at its own K."""
-    distance = torch.arange(taps, device=sigma.device, dtype=sigma.dtype)
-    weights = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)  # (n, taps)
-    weights *= distance <= torch.floor(TRUNCATE * sigma + 0.5)[:, None]
-    weights[:, 1:] *= 2  # both sides of the centre
-    weights /= weights.sum(1, keepdim=True)
-    gains = weights @ tap_cosines(length, k, taps, sigma.device)  # (n, k)
+def transfer(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
+    """Return the gains `g`, (n, k), of `n` blurs of `sigma` (n,) pixels, at most `largest`, each cut at its own K."""
+    count = _round_up(_direct.n_taps(largest), 32)  # in steps, as above
+    gains = _direct.taps(sigma, count) @ tap_cosines(length, k, count, sigma.device)  # (n, k)
     frequency = torch.arange(k, device=sigma.device, dtype=sigma.dtype)
     return gains * (frequency * sigma[:, None] <= _CUTOFF / math.pi * length)
 
@@ -89,25 +102,21 @@ def synthesise(coefficients: Tensor, size: Sequence[int]) -> Tensor:
     return coefficients
 
 
-def thresholds(coefficients: Tensor, proportion: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the thresholds (n,) above which `proportion` (n,) of a zero-mean Gaussian field lies, std by Parseval."""
-    variance = coefficients.square().flatten(1).sum(1) / math.prod(size)
-    # -ndtri(p) = sqrt(2) erfinv(1 - 2p). Its infinities at 0 and 1 are set directly, since inf * 0 is not a threshold.
-    threshold = -torch.special.ndtri(proportion) * variance.sqrt()
-    threshold = threshold.masked_fill(proportion <= 0, math.inf)
-    return threshold.masked_fill(proportion >= 1, -math.inf)
-
-
-def masks(coefficients: Tensor, gains: Sequence[Tensor], proportion: Tensor, size: Sequence[int]) -> Tensor:
+def masks(
+    coefficients: Tensor, sigmas: Sequence[Tensor], largest: Sequence[float], proportion: Tensor, size: Sequence[int]
+) -> Tensor:
     """Return bool masks (n, *size) from white coefficients (n, *counts), which are overwritten.
 
-    `gains` holds one (n, K) table an axis. The fields have mean zero: the DC coefficient is dropped.
+    `sigmas` holds sigma (n,) along each axis in pixels, and `largest` a bound of it. The fields have mean zero: the DC
+    coefficient is dropped.
     """
     n, dims = len(coefficients), len(size)
-    for axis, gain in enumerate(gains, start=1):
+    for axis, (sigma, bound, length) in enumerate(zip(sigmas, largest, size, strict=True), start=1):
+        gain = transfer(sigma, bound, length, coefficients.shape[axis])
         coefficients *= gain.view(n, *[-1 if other == axis else 1 for other in range(1, dims + 1)])
     coefficients.flatten(1)[:, 0] = 0  # a view: they are contiguous
-    threshold = thresholds(coefficients, proportion, size)
+    std = (coefficients.square().flatten(1).sum(1) / math.prod(size)).sqrt()  # by Parseval
+    threshold = _direct.thresholds(std, proportion)
     return synthesise(coefficients, size) > threshold.view(n, *[1] * dims)
 
 

@@ -53,9 +53,9 @@ def consistency_loss(
         tensor(0.1600)
     """
     _check_predictions(student_logits, teacher_probs)
-    threshold = _checks.number("threshold", threshold, 0, 1)
-    if distance not in ("mse", "bce", "ce"):
-        raise ValueError(f'distance must be "mse", "bce" or "ce", got {distance!r}')
+    threshold = _checks.number("threshold", threshold, _checks.FRACTION)
+    _checks.flag("per_pixel", per_pixel)
+    _checks.choice("distance", distance, ("mse", "bce", "ce"))
     weight = None if mask is None else _pixel_map("mask", mask, student_logits)
     counted = None if valid is None else _pixel_map("valid", valid, student_logits)
     if counted is not None and counted.dtype != torch.bool:

@@ -4,13 +4,12 @@ French et al. 2019, "Semi-supervised semantic segmentation needs strong, high-di
 DeVries & Taylor 2017 (Cutout) and Yun et al. 2019 (CutMix) for boxes; Zhang et al. 2018 (mixup) for constant masks.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from cowmask import _checks, _spectral
+from cowmask import _checks, _draw
 
 
 @torch.no_grad()
@@ -35,14 +34,18 @@ def cow_masks(
     Args:
         n: Number of masks, at least 1.
         size: 1 to 3 lengths in pixels, as (height, width).
-        sigma: Standard deviation of the blur, in pixels, above 0: a number, a range to draw from log-uniformly for each
-            mask, or a CPU tensor (n,). It sets the size of the features. The default is the paper's for 480x360.
+        sigma: Standard deviation of the blur, in pixels, from 0.001 to 10,000: a number, a range to draw from
+            log-uniformly for each mask, or a CPU tensor (n,). It sets the size of the features. The default is the
+            paper's for 480x360.
         proportion: Expected fraction of True pixels, in [0, 1]: a number, a range to draw from uniformly for each
             mask, or a CPU tensor (n,). 0 and 1 give masks that are all False and all True.
         spacing: Length of a pixel along each axis; sigma is then in units of it. For anisotropic voxels.
-        noise: White noise (n, 1, *size) in place of drawn noise, so that a mask can be replayed. It is read in float32.
-        method: "spectral" computes the blur in its own basis, the DCT-II. "auto" chooses the fastest method, which
-            today is always that one.
+        noise: White noise (n, 1, *size), floating, in place of drawn noise, so that a mask can be replayed. It is read
+            in float32.
+        method: "direct" blurs noise as Listing 1 does. "spectral" computes the same in the blur's own basis, the
+            DCT-II, from far fewer random numbers. "auto" chooses by size and sigma which should be faster: spectral,
+            but for small sigmas in large images. A seed gives other masks with the other method; a given noise, the
+            same but for 3 pixels in 10,000.
         generator: Source of all randomness, on the device of the masks; torch's default generator without it.
         device: Where to draw; by default the device of `noise`, of `generator`, or torch's default device.
         dtype: torch.bool or a floating dtype (0 and 1).
@@ -68,31 +71,13 @@ def cow_masks(
         (torch.Size([16, 1, 256, 256]), torch.bool)
     """
     n, size = _checks.count("n", n), _checks.image_size(size)
-    sigmas, proportions = _checks.cow_settings(sigma, proportion)
+    sigmas = _checks.values("sigma", sigma, _checks.POSITIVE, n)
+    proportions = _checks.values("proportion", proportion, _checks.FRACTION, n)
     steps = _checks.spacing(spacing, len(size))
-    _checks.one_value_per_mask("sigma", sigmas, n)
-    _checks.one_value_per_mask("proportion", proportions, n)
-    _check_noise(noise, n, size)
-    target = _checks.draw_device(generator, device, noise)
-    dtype = _checks.mask_dtype(dtype)
-    if method not in ("auto", "spectral"):
-        raise ValueError(f'method must be "auto" or "spectral", got {method!r}')
-
-    counts = [_spectral.n_coefficients(length, sigmas.low / step) for length, step in zip(size, steps, strict=True)]
-    with torch.autocast(target.type, enabled=False):  # bf16 cosine products would misplace 0.1% of the pixels
-        drawn_sigma = _draw(sigmas, n, generator, target, log=True)
-        drawn_proportion = _draw(proportions, n, generator, target)
-        gains = [
-            _spectral.transfer(drawn_sigma / step, length, k, _spectral.n_taps(sigmas.high / step))
-            for length, k, step in zip(size, counts, steps, strict=True)
-        ]
-        if noise is None:
-            shape = (n, *counts)
-            coefficients = torch.randn(shape, generator=generator, device=target, dtype=torch.float32)
-        else:
-            coefficients = _spectral.analyse(noise[:, 0].to(target, torch.float32), counts)
-        masks = _spectral.masks(coefficients, gains, drawn_proportion, size)
-    return masks[:, None].to(dtype)  # (n, 1, *size)
+    noise = _checks.noise(noise, (n, 1, *size))
+    target, dtype = _checks.draw_device(generator, device, noise), _checks.mask_dtype(dtype)
+    _checks.choice("method", method, ("auto", "spectral", "direct"))
+    return _draw.cow_masks(n, size, *sigmas, *proportions, steps, noise, method, generator, target).to(dtype)
 
 
 @torch.no_grad()
@@ -140,27 +125,15 @@ def box_masks(
         >>> masks.shape, bool(masks.float().mean((1, 2, 3)).max() < 0.45)
         (torch.Size([16, 1, 240, 320]), True)
     """
-    n, size, areas = _checks.count("n", n), _checks.image_size(size), _checks.box_settings(area, aspect, n_boxes)
-    _checks.one_value_per_mask("area", areas, n)
-    if aspect is not None and len(size) != 2:
-        raise ValueError(f"aspect is height over width: it needs a size of two axes, got {size}")
+    n, size = _checks.count("n", n), _checks.image_size(size)
+    areas = _checks.values("area", area, _checks.FRACTION, n)
+    n_boxes, clip = _checks.count("n_boxes", n_boxes), _checks.flag("clip", clip)
+    if aspect is not None:
+        aspect = _checks.number("aspect", aspect, _checks.POSITIVE)
+        if len(size) != 2:
+            raise ValueError(f"aspect is height over width: it needs a size of two axes, got {tuple(size)}")
     target, dtype = _checks.draw_device(generator, device), _checks.mask_dtype(dtype)
-
-    fraction = _draw(areas, n, generator, target)[:, None] / n_boxes  # (n, 1)
-    sides = _box_sides(fraction.expand(n, n_boxes), size, aspect, clip, generator)  # one (n, n_boxes) an axis
-    inside = torch.ones((n, n_boxes, *[1] * len(size)), dtype=torch.bool, device=target)
-    for axis, (length, side) in enumerate(zip(size, sides, strict=True)):
-        pixels = torch.round(side * length)
-        where = torch.rand((n, n_boxes), generator=generator, device=target, dtype=torch.float32)
-        if clip:
-            start = torch.floor(where * length) - torch.floor(pixels / 2)
-        else:
-            # float32 may round the product up to the next whole number.
-            start = torch.floor(where * (length - pixels + 1)).minimum(length - pixels)
-        position = torch.arange(length, device=target)
-        covered = (position >= start[..., None]) & (position < (start + pixels)[..., None])  # (n, n_boxes, length)
-        inside = inside & covered.view(n, n_boxes, *[length if other == axis else 1 for other in range(len(size))])
-    return inside.any(1, keepdim=True).to(dtype)  # (n, 1, *size)
+    return _draw.box_masks(n, size, *areas, aspect, n_boxes, clip, generator, target).to(dtype)
 
 
 @torch.no_grad()
@@ -168,48 +141,4 @@ def constant_masks(
     n: int, dims: int, alpha: float, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
     """Draw blending masks (n, 1, *[1] * dims) that are constant over each image, of Beta(alpha, alpha); for MixUp."""
-    target = _checks.draw_device(generator, device)
-    # Two gamma variables: torch's Beta distribution takes no generator. float64, since both underflow at small alpha.
-    shape = torch.full((n, 2), alpha, dtype=torch.float64, device=target)
-    gamma = torch._standard_gamma(shape, generator=generator)
-    return (gamma[:, 0] / gamma.sum(1)).to(torch.float32).view(n, 1, *[1] * dims)
-
-
-def _draw(
-    values: _checks.Range, n: int, generator: torch.Generator | None, device: torch.device, *, log: bool = False
-) -> Tensor:
-    """Return the per-mask values (n,) float32, drawn uniformly (of the logarithm) where they are a range."""
-    if values.per_mask is not None:
-        return values.per_mask.to(device, non_blocking=True)
-    if values.low == values.high:
-        return torch.full((n,), values.low, dtype=torch.float32, device=device)
-    uniform = torch.rand(n, generator=generator, device=device, dtype=torch.float32)
-    if log:
-        return values.low * torch.exp(uniform * math.log(values.high / values.low))
-    return values.low + uniform * (values.high - values.low)
-
-
-def _box_sides(
-    area: Tensor, size: tuple[int, ...], aspect: float | None, clip: bool, generator: torch.Generator | None
-) -> list[Tensor]:
-    """Return one tensor an axis: the side of each box as a fraction of the image's. Their product is `area`."""
-    if aspect is None:
-        # Normalised exponentials are uniform on the simplex: for two axes, exactly (u, 1 - u).
-        shape = (len(size), *area.shape)
-        uniform = torch.rand(shape, generator=generator, device=area.device, dtype=torch.float32)
-        exponents = -torch.log1p(-uniform).clamp(max=-torch.finfo(torch.float32).tiny)  # never 0 / 0
-        return list(area ** (exponents / exponents.sum(0)))
-    relative = aspect * size[1] / size[0]
-    height = (area * relative).sqrt()
-    if not clip:
-        height = height.clamp(max=1).maximum(area)  # no side longer than the image's; the other makes up for it
-    return [height, area / height.clamp(min=torch.finfo(torch.float32).tiny)]
-
-
-def _check_noise(noise: Tensor | None, n: int, size: tuple[int, ...]) -> None:
-    if noise is None:
-        return
-    if not isinstance(noise, Tensor) or not noise.dtype.is_floating_point:
-        raise TypeError(f"noise must be a floating tensor, got {noise.dtype if isinstance(noise, Tensor) else noise!r}")
-    if noise.shape != (n, 1, *size):
-        raise ValueError(f"noise must have shape (n, 1, *size) = {(n, 1, *size)}, got {tuple(noise.shape)}")
+    return _draw.constant_masks(n, dims, alpha, generator, _checks.draw_device(generator, device))

@@ -1,12 +1,12 @@
 """Apply masks: deterministic and differentiable."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cowmask import _checks
+from cowmask._operators import operator
 
 
 def mix(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
@@ -98,6 +98,25 @@ class _MixWithPrevious(torch.autograd.Function):
         return _mix(grad, zero, mask) + _mix(zero, grad, mask).roll(-1, 0), None
 
 
+def mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
+    """Mix labels (B, K) by the fraction of each image that comes from its partner."""
+    taken = mask.flatten(1).mean(1, keepdim=True, dtype=torch.float32)  # (B, 1), 1 - lam
+    return mix(x, x.roll(1, 0) if other is None else other, taken)
+
+
+@operator(
+    "one_hot(Tensor labels, SymInt num_classes) -> Tensor",
+    lambda labels, num_classes: labels.new_empty((len(labels), num_classes), dtype=torch.float32),
+)
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Return labels (B,) as (B, num_classes) float32."""
+    # Not F.one_hot, which reads the labels back from a GPU to check them: there scatter_ stops the kernel instead.
+    if labels.device.type == "cpu" and not ((labels >= 0) & (labels < num_classes)).all():
+        raise ValueError(f"labels must be from 0 to num_classes - 1 = {num_classes - 1}, got {labels.tolist()}")
+    zeros = torch.zeros(len(labels), num_classes, dtype=torch.float32, device=labels.device)
+    return zeros.scatter_(1, labels.long()[:, None], 1)
+
+
 def _mix(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None) -> Tensor:
     if mask.dtype == torch.bool:
         return torch.where(mask, b, a) if out is None else torch.where(mask, b, a, out=out)
@@ -115,9 +134,11 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
 def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
     """Return `fill` as a tensor of the dtype of x that broadcasts to it."""
     if not isinstance(fill, Tensor):
-        return x.new_full((), _checks.number("fill", fill, -math.inf))
+        return x.new_full((), _checks.fits("fill", fill, x.dtype))
     if fill.device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
+    if fill.dtype.is_floating_point and not x.dtype.is_floating_point:
+        raise TypeError(f"fill of {fill.dtype} does not fit x of {x.dtype}: try fill.to({x.dtype})")
     if not _checks.broadcasts(fill, x):
         raise ValueError(f"fill of shape {tuple(fill.shape)} does not broadcast to {tuple(x.shape)}: try (C, 1, 1)")
     return fill.to(x.dtype)

@@ -8,7 +8,6 @@ between calls, and train() and eval() change nothing.
 """
 
 import inspect
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from cowmask import _checks
 from cowmask.masks import box_masks, constant_masks, cow_masks
-from cowmask.mixing import erase, fill_like, mix, mix_with_previous
+from cowmask.mixing import erase, fill_like, mix, mix_labels, mix_with_previous, one_hot
 
 
 class _Transform(nn.Module):
@@ -64,27 +63,26 @@ class _Mixer(_Transform):
         tensors = (_checks.images(images), *targets)
         partners = _checks.partners(partner, tensors)
         are_labels = [False] + [_checks.is_labels(position, target, images) for position, target in enumerate(targets)]
-        for tensor, is_label in zip(tensors, are_labels, strict=True):
-            self._check(tensor, is_label)
+        pairs = [
+            (self._prepared(x, is_label), None if other is None else self._prepared(other, is_label))
+            for x, other, is_label in zip(tensors, partners, are_labels, strict=True)
+        ]
         mask = self.sample(images, generator) if mask is None else _checks.image_masks(mask, images)
         mixed = tuple(
-            self._mix_labels(x, other, mask) if is_label else _mix_dense(x, other, mask)
-            for x, other, is_label in zip(tensors, partners, are_labels, strict=True)
+            mix_labels(x, other, mask) if is_label else _mix_dense(x, other, mask)
+            for (x, other), is_label in zip(pairs, are_labels, strict=True)
         )
         return mixed[0] if len(mixed) == 1 else mixed
 
-    def _check(self, x: Tensor, is_label: bool) -> None:
-        if is_label and x.ndim == 1 and self.num_classes is None:
+    def _prepared(self, x: Tensor, is_label: bool) -> Tensor:
+        """Return x as it can be mixed: labels as (B, K)."""
+        if not is_label:
+            return x
+        if x.ndim == 1 and self.num_classes is None:
             raise ValueError(f"labels of shape (B,) need {type(self).__name__}(num_classes=...), got {tuple(x.shape)}")
-
-    def _mix_labels(self, labels: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
-        """Return labels (B, K), mixed by the fraction of each image that comes from its partner."""
-        if other is None:
-            other = labels.roll(1, 0)
-        if self.num_classes is not None and labels.ndim == 1:
-            labels, other = (_one_hot(index, self.num_classes) for index in (labels, other))
-        taken = mask.flatten(1).mean(1, keepdim=True, dtype=torch.float32)  # (B, 1), 1 - lam
-        return mix(labels, other, taken)
+        if x.ndim == 2 and self.num_classes not in (None, x.shape[1]):
+            raise ValueError(f"labels (B, K) must be of num_classes={self.num_classes} classes, got {tuple(x.shape)}")
+        return x if x.ndim == 2 or self.num_classes is None else one_hot(x, self.num_classes)
 
 
 class _Eraser(_Transform):
@@ -95,7 +93,7 @@ class _Eraser(_Transform):
         if isinstance(fill, Tensor):
             self.register_buffer("fill", fill, persistent=False)  # follows .to(device)
         else:
-            self.fill = _checks.number("fill", fill, -math.inf)
+            self.fill = _checks.number("fill", fill, _checks.Bounds())
 
     def forward(
         self, images: Tensor, *targets: Any, mask: Tensor | None = None, generator: torch.Generator | None = None
@@ -150,7 +148,7 @@ class CowMix(_Mixer):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(num_classes)
-        _checks.cow_settings(sigma, proportion)
+        _checks.cow_settings(sigma, proportion, spacing)
         self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -188,7 +186,7 @@ class CowOut(_Eraser):
         fill: float | Tensor = 0.0,
     ) -> None:
         super().__init__(fill)
-        _checks.cow_settings(sigma, proportion)
+        _checks.cow_settings(sigma, proportion, spacing)
         self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -225,7 +223,7 @@ class CutMix(_Mixer):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(num_classes)
-        _checks.box_settings(area, aspect, n_boxes)
+        _checks.box_settings(area, aspect, n_boxes, clip)
         self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -260,7 +258,7 @@ class CutOut(_Eraser):
         fill: float | Tensor = 0.0,
     ) -> None:
         super().__init__(fill)
-        _checks.box_settings(area, aspect, n_boxes)
+        _checks.box_settings(area, aspect, n_boxes, clip)
         self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -287,19 +285,19 @@ class MixUp(_Mixer):
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int | None = None) -> None:
         super().__init__(num_classes)
-        self.alpha = _checks.number("alpha", alpha, 0, open_low=True)
+        self.alpha = _checks.number("alpha", alpha, _checks.POSITIVE)
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw the partner's weights (B, 1, 1, ...) float32 in [0, 1], on the device of the images."""
         _checks.images(images)
         return constant_masks(len(images), images.ndim - 2, self.alpha, generator, images.device)
 
-    def _check(self, x: Tensor, is_label: bool) -> None:
-        super()._check(x, is_label)
+    def _prepared(self, x: Tensor, is_label: bool) -> Tensor:
         if not is_label and not x.dtype.is_floating_point:
             raise TypeError(
                 f"MixUp blends floating images and targets, got {x.dtype}: pass x.float(), or probabilities"
             )
+        return super()._prepared(x, is_label)
 
 
 def _sample(
@@ -313,8 +311,3 @@ def _sample(
 def _mix_dense(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
     mask = mask[:, 0] if x.ndim == mask.ndim - 1 else mask  # dense targets may lack a channel axis
     return mix_with_previous(x, mask) if other is None else mix(x, other, mask)
-
-
-def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    # Not F.one_hot, which reads the labels back to check them. scatter_ too refuses one that is out of range.
-    return torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, labels.long()[:, None], 1)

@@ -1,0 +1,158 @@
+"""Draw masks, one operator each: the only place that consumes randomness.
+
+Operators, because a compiler would draw other numbers than eager code does, and would lay hands on the tables.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cowmask import _checks, _direct, _spectral
+from cowmask._operators import operator
+
+
+def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
+    return torch.empty((n, 1, *size), dtype=torch.bool, device=others[-1])
+
+
+@operator(
+    "cow_masks(SymInt n, SymInt[] size, float[] sigma, Tensor? sigmas, float[] proportion, Tensor? proportions, "
+    "float[] spacing, Tensor? noise, str method, Generator? generator, Device device) -> Tensor",
+    _empty_masks,
+    random=True,
+)
+def cow_masks(
+    n: int,
+    size: Sequence[int],
+    sigma: list[float],
+    sigmas: Tensor | None,
+    proportion: list[float],
+    proportions: Tensor | None,
+    spacing: list[float],
+    noise: Tensor | None,
+    method: str,
+    generator: torch.Generator | None,
+    device: torch.device,
+) -> Tensor:
+    sigma_ends = _checks.ends("sigma", (sigma, sigmas), _checks.POSITIVE)
+    proportion_ends = _checks.ends("proportion", (proportion, proportions), _checks.FRACTION)
+    in_pixels = _checks.sigma_in_pixels(sigma_ends, spacing)
+    largest = [high for _, high in in_pixels]
+    counts = [_spectral.n_coefficients(length, low) for length, (low, _) in zip(size, in_pixels, strict=True)]
+    cheaper = "spectral" if _spectral.cost(size, counts) <= _direct.cost(size, largest) else "direct"
+    spectral = (cheaper if method == "auto" else method) == "spectral"
+
+    with _autocast_off(device):  # bf16 products would misplace 0.1% of the pixels
+        drawn_sigma = _values(sigma_ends, sigmas, n, generator, device, log=True)
+        drawn_proportion = _values(proportion_ends, proportions, n, generator, device)
+        drawn_sigmas = [drawn_sigma / step for step in spacing]
+        if noise is None:
+            shape = (n, *(counts if spectral else size))  # white noise is white in either basis
+            white = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+        else:
+            white = noise[:, 0].to(device, torch.float32)
+        if not spectral:
+            masks = _direct.masks(white, drawn_sigmas, largest, drawn_proportion)
+        else:
+            coefficients = white if noise is None else _spectral.analyse(white, counts)
+            masks = _spectral.masks(coefficients, drawn_sigmas, largest, drawn_proportion, size)
+    return masks[:, None]  # (n, 1, *size)
+
+
+@operator(
+    "box_masks(SymInt n, SymInt[] size, float[] area, Tensor? areas, float? aspect, SymInt n_boxes, bool clip, "
+    "Generator? generator, Device device) -> Tensor",
+    _empty_masks,
+    random=True,
+)
+def box_masks(
+    n: int,
+    size: Sequence[int],
+    area: list[float],
+    areas: Tensor | None,
+    aspect: float | None,
+    n_boxes: int,
+    clip: bool,
+    generator: torch.Generator | None,
+    device: torch.device,
+) -> Tensor:
+    ends = _checks.ends("area", (area, areas), _checks.FRACTION)
+    fraction = _values(ends, areas, n, generator, device)
+    fraction = (fraction[:, None] / n_boxes).expand(n, n_boxes)
+    sides = _box_sides(fraction, size, aspect, clip, generator)  # one (n, n_boxes) an axis
+    inside = torch.ones((n, n_boxes, *[1] * len(size)), dtype=torch.bool, device=device)
+    for axis, (length, side) in enumerate(zip(size, sides, strict=True)):
+        pixels = torch.round(side * length)
+        where = torch.rand((n, n_boxes), generator=generator, device=device, dtype=torch.float32)
+        if clip:
+            start = torch.floor(where * length) - torch.floor(pixels / 2)
+        else:
+            # float32 may round the product up to the next whole number.
+            start = torch.floor(where * (length - pixels + 1)).minimum(length - pixels)
+        position = torch.arange(length, device=device)
+        covered = (position >= start[..., None]) & (position < (start + pixels)[..., None])  # (n, n_boxes, length)
+        inside = inside & covered.view(n, n_boxes, *[length if other == axis else 1 for other in range(len(size))])
+    return inside.any(1, keepdim=True)  # (n, 1, *size)
+
+
+@operator(
+    "constant_masks(SymInt n, int dims, float alpha, Generator? generator, Device device) -> Tensor",
+    lambda n, dims, *others: torch.empty((n, 1, *[1] * dims), dtype=torch.float32, device=others[-1]),
+    random=True,
+)
+def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    # b / (a + b) of two gamma variables (torch's Beta distribution takes no generator), each of them one of alpha + 1
+    # times uniform^(1 / alpha). In logarithms, since for a small alpha both underflow.
+    shape = torch.full((2, n), alpha + 1, dtype=torch.float64, device=device)
+    gamma = torch._standard_gamma(shape, generator=generator).log()
+    uniform = torch.rand((2, n), generator=generator, dtype=torch.float64, device=device)
+    power = torch.log1p(-uniform)
+    weight = torch.sigmoid(gamma[1] - gamma[0] + (power[1] - power[0]) / alpha)
+    return weight.to(torch.float32).view(n, 1, *[1] * dims)
+
+
+def _autocast_off(device: torch.device) -> AbstractContextManager[Any]:
+    available = torch.amp.is_autocast_available(device.type)  # not on "meta"
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def _values(
+    ends: tuple[float, float],
+    per_mask: Tensor | None,
+    n: int,
+    generator: torch.Generator | None,
+    device: torch.device,
+    *,
+    log: bool = False,
+) -> Tensor:
+    """Return the per-mask values (n,) float32, drawn uniformly (of the logarithm) where only the ends are given."""
+    low, high = ends
+    if per_mask is not None:
+        return per_mask.to(device, non_blocking=True)
+    if low == high:
+        return torch.full((n,), low, dtype=torch.float32, device=device)
+    uniform = torch.rand(n, generator=generator, device=device, dtype=torch.float32)
+    if log:
+        return low * torch.exp(uniform * math.log(high / low))
+    return low + uniform * (high - low)
+
+
+def _box_sides(
+    area: Tensor, size: Sequence[int], aspect: float | None, clip: bool, generator: torch.Generator | None
+) -> list[Tensor]:
+    """Return one tensor an axis: the side of each box as a fraction of the image's. Their product is `area`."""
+    if aspect is None:
+        # Normalised exponentials are uniform on the simplex: for two axes, exactly (u, 1 - u).
+        shape = (len(size), *area.shape)
+        uniform = torch.rand(shape, generator=generator, device=area.device, dtype=torch.float32)
+        exponents = -torch.log1p(-uniform).clamp(max=-torch.finfo(torch.float32).tiny)  # never 0 / 0
+        return list(area ** (exponents / exponents.sum(0)))
+    relative = aspect * size[1] / size[0]
+    height = (area * relative).sqrt()
+    if not clip:
+        height = height.clamp(max=1).maximum(area)  # no side longer than the image's; the other makes up for it
+    return [height, area / height.clamp(min=torch.finfo(torch.float32).tiny)]
