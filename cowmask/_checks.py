@@ -179,7 +179,8 @@ def draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> tor
     elif noise is not None:
         target = noise.device
     else:
-        target = generator.device if generator is not None else torch.get_default_device()
+        # Not torch.get_default_device(), which no compiler can look into.
+        target = generator.device if generator is not None else torch.empty(0).device
     if generator is not None and generator.device.type != target.type:
         raise ValueError(
             f"generator is on {generator.device}, but the masks are drawn on {target}: "

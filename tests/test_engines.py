@@ -1,0 +1,216 @@
+"""Both methods against Listing 1, with the same noise and without, and wrong engines that must be caught."""
+
+import inspect
+import math
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cowmask import _direct, _spectral, cow_masks
+from tests import agreement, distribution
+from tests.agreement import METHODS, assert_agrees, some_noise
+
+# size, sigma: H != W, odd, prime, sigma up to half the shorter side, and so small that every coefficient is kept.
+SAME_NOISE = [
+    ((4096,), 8.0),
+    ((97,), 48.0),
+    ((128, 96), 4.0),
+    ((97, 131), 2.0),
+    ((160, 256), 16.0),
+    ((101, 64), 32.0),
+    ((127, 53), 0.6),
+    ((333, 512), 8.0),
+    ((33, 32), 16.0),
+    ((40, 53, 36), 3.0),
+    ((32, 37, 41), 16.0),
+]
+
+Setting = tuple[tuple[int, ...], tuple[float, float], tuple[float, float]]  # size, sigma, proportion
+DRAWN: list[Setting] = [
+    ((64, 96), (4, 4), (0.2, 0.2)),
+    ((97, 64), (2, 8), (0.2, 0.7)),
+    ((48, 80), (16, 16), (0.8, 0.8)),
+    ((160,), (3, 6), (0.3, 0.3)),
+    ((20, 28, 24), (2, 2), (0.6, 0.6)),
+]
+SYMMETRIC: Setting = ((40, 56), (2, 12), (0.5, 0.5))
+N_DRAWN = 3000
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("size", "sigma"), SAME_NOISE)
+def test_same_noise_same_mask(size: tuple[int, ...], sigma: float, method: str) -> None:
+    noise = some_noise(size)
+    for proportion in (0.5, 0.1, 0.8):
+        assert_agrees(noise, sigma, proportion, method)
+
+
+@settings(max_examples=60)
+@given(
+    size=st.one_of(
+        st.tuples(st.integers(32, 5000)),
+        st.tuples(st.integers(32, 300), st.integers(32, 300)),
+        st.tuples(st.integers(32, 48), st.integers(32, 48), st.integers(32, 48)),
+    ),
+    relative_sigma=st.floats(0.01, 0.5),
+    proportion=st.floats(0.05, 0.95),
+    method=st.sampled_from(METHODS),
+)
+def test_same_noise_same_mask_at_any_size(
+    size: tuple[int, ...], relative_sigma: float, proportion: float, method: str
+) -> None:
+    assert_agrees(some_noise(size), max(0.2, relative_sigma * min(size)), proportion, method)
+
+
+@settings(max_examples=100)
+@given(
+    size=st.lists(st.integers(1, 31), min_size=1, max_size=3).map(tuple),
+    relative_sigma=st.floats(0.05, 0.5),
+    proportion=st.floats(0.05, 0.95),
+)
+def test_same_noise_same_mask_in_tiny_images(size: tuple[int, ...], relative_sigma: float, proportion: float) -> None:
+    noise, sigma = some_noise(size, pixels=20 * math.prod(size)), max(0.2, relative_sigma * min(size))
+    assert agreement.wrong_pixels(noise, sigma, proportion, "direct").max() <= 1
+    assert agreement.wrong_pixels(noise, sigma, proportion, "spectral").max() <= max(6, 0.003 * math.prod(size))
+
+
+@settings(max_examples=30)
+@given(
+    size=st.lists(st.integers(8, 70), min_size=2, max_size=3).map(tuple),
+    relative_sigma=st.floats(0.02, 0.5),
+    proportion=st.floats(0.05, 0.95),
+)
+def test_direct_and_spectral_agree_with_each_other(
+    size: tuple[int, ...], relative_sigma: float, proportion: float
+) -> None:
+    noise = torch.from_numpy(some_noise(size))
+    sigma = max(0.2, relative_sigma * min(size))
+    spectral, direct = (cow_masks(len(noise), size, sigma, proportion, noise=noise, method=name) for name in METHODS)
+    assert (spectral != direct).float().mean() <= 0.0003
+
+
+@pytest.mark.parametrize("sigma", [30, 100, 1e4])
+def test_a_kernel_far_wider_than_the_image(sigma: float) -> None:
+    for method in METHODS:
+        masks = cow_masks(200, (21, 34), sigma, 0.3, method=method)
+        assert 0.1 < masks.float().mean() < 0.6  # only areas are comparable: nothing but ripple is left
+
+
+def draw(setting: Setting, method: str, n: int = N_DRAWN) -> distribution.Bools:
+    size, sigma, proportion = setting
+    generator = torch.Generator().manual_seed(len(method))
+    return cow_masks(n, size, sigma, proportion, method=method, generator=generator)[:, 0].numpy()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("setting", DRAWN, ids=str)
+def test_drawn_masks_are_distributed_as_listing_1s(setting: Setting, method: str) -> None:
+    distribution.assert_same_distribution(draw(setting, method), distribution.oracle_masks(N_DRAWN, *setting))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_drawn_rows_are_independent(method: str) -> None:
+    distribution.assert_rows_are_independent(draw(SYMMETRIC, method))
+
+
+def test_no_more_comparisons_than_the_level_allows_for() -> None:
+    few = (distribution.p_values(*(np.random.default_rng(0).random((2, 50, *size)) < 0.5)) for size, _, _ in DRAWN)
+    assert len(METHODS) * (sum(map(len, few)) + 2) <= distribution.BUDGET
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An engine with one fault: what is changed where, and which of the checks below must catch it."""
+
+    method: str
+    module: ModuleType
+    function: str
+    changes: dict[str, str]
+    caught_by: set[str]
+
+
+WRONG = {
+    "K too small": Wrong(
+        "spectral",
+        _spectral,
+        "n_coefficients",
+        {"math.floor(_CUTOFF * length": "math.floor(0.5 * _CUTOFF * length"},
+        {"same noise"},
+    ),
+    "sigma 3% off": Wrong(
+        "direct",
+        _direct,
+        "taps",
+        {"distance / sigma[:, None]": "distance / (1.03 * sigma[:, None])"},
+        {"same noise", "distribution"},
+    ),
+    "one mask for two rows": Wrong(
+        "spectral",
+        _spectral,
+        "masks",
+        {"    std = ": "    coefficients = coefficients[torch.arange(n) // 2 * 2]\n    std = "},
+        {"same noise", "independence"},
+    ),
+    "Parseval including the DC": Wrong(
+        "spectral",
+        _spectral,
+        "masks",
+        {
+            "    coefficients.flatten(1)[:, 0] = 0": "",
+            "    return ": "    coefficients.flatten(1)[:, 0] = 0\n    return ",
+        },
+        {"same noise", "distribution"},
+    ),
+    "< for >": Wrong(
+        "spectral",
+        _spectral,
+        "masks",
+        {"synthesise(coefficients, size) >": "synthesise(coefficients, size) <"},
+        {"same noise", "distribution"},
+    ),
+    "mirrored without the edge pixel": Wrong(
+        "direct",
+        _direct,
+        "_mirrored",
+        {"% (2 * length)": "% (2 * length - 2)", "2 * length - 1 - position": "2 * length - 2 - position"},
+        {"same noise", "distribution"},
+    ),
+}
+
+
+def checks(method: str) -> dict[str, Callable[[], object]]:
+    """Return the checks of this file by name, as they are made of one method."""
+    return {
+        "same noise": lambda: assert_agrees(some_noise((101, 64)), 4.0, 0.2, method),
+        "distribution": lambda: [
+            distribution.assert_same_distribution(draw(setting, method), distribution.oracle_masks(N_DRAWN, *setting))
+            for setting in DRAWN[:3]
+        ],
+        "independence": lambda: distribution.assert_rows_are_independent(draw(SYMMETRIC, method)),
+    }
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_engine_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = WRONG[name]
+    source = textwrap.dedent(inspect.getsource(getattr(wrong.module, wrong.function)))
+    for old, new in wrong.changes.items():
+        assert source.count(old) == 1, "the engine has changed: so must this"
+        source = source.replace(old, new)
+    namespace = dict(vars(wrong.module))
+    exec(source, namespace)
+    monkeypatch.setattr(wrong.module, wrong.function, namespace[wrong.function])
+    caught = set()
+    for check, run in checks(wrong.method).items():
+        try:
+            run()
+        except AssertionError:
+            caught.add(check)
+    assert caught >= wrong.caught_by

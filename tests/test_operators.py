@@ -1,0 +1,249 @@
+"""Compilers, export, and the contexts that a draw is called in."""
+
+import io
+import multiprocessing
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils.data import DataLoader, Dataset
+
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, _spectral, box_masks, cow_masks
+
+TRANSFORMS: list[nn.Module] = [
+    CowMix(num_classes=7),
+    CowMix(sigma=torch.linspace(2, 5, 4), proportion=(0.2, 0.8), spacing=(1, 2), num_classes=7),
+    CutMix(num_classes=7),
+    CutMix(area=torch.linspace(0.1, 0.9, 4), aspect=1.5, n_boxes=3, clip=True, num_classes=7),
+    MixUp(alpha=0.3, num_classes=7),
+    CowOut(fill=torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)),
+    CutOut(area=0.3),
+]
+every_transform = pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda transform: type(transform).__name__)
+SIZES = [(65 + 3 * i, 70 + 7 * i) for i in range(12)]
+
+
+def inputs(transform: nn.Module, size: tuple[int, int] = (65, 70)) -> tuple[Tensor, ...]:
+    """Return images, and every kind of target that the transform takes."""
+    images, probs, labels = torch.rand(4, 3, *size), torch.rand(4, 5, *size), torch.tensor([0, 3, 6, 1])
+    dense = torch.randint(0, 9, (4, *size))
+    return (images, probs, labels) if isinstance(transform, MixUp) else (images, probs, labels, dense)
+
+
+def run(transform: Callable[..., Any], arguments: tuple[Tensor, ...], seed: int = 0) -> tuple[Tensor, ...]:
+    torch.manual_seed(seed)
+    outputs: tuple[Tensor, ...] = transform(*arguments)
+    return outputs
+
+
+def assert_equal(mine: tuple[Tensor, ...], theirs: tuple[Tensor, ...], tolerance: float = 0) -> None:
+    assert len(mine) == len(theirs)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@every_transform
+def test_compiles_whole_and_draws_what_eager_code_draws(transform: nn.Module, backend: str) -> None:
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("inductor needs a C++ compiler")
+    counter = CompileCounterWithBackend(backend)
+    compiled = torch.compile(transform, fullgraph=True, backend=counter)
+    # What inductor blends is contracted to one rounding where eager code has two; what is selected is the same.
+    tolerance = 2e-7 if isinstance(transform, MixUp) and backend == "inductor" else 0
+    for seed, size in enumerate(SIZES):
+        arguments = inputs(transform, size)
+        assert_equal(run(compiled, arguments, seed), run(transform, arguments, seed), tolerance)
+    assert counter.frame_count <= 2  # one for the first size, one for all
+
+
+def test_two_draws_in_one_graph_differ() -> None:
+    def twice(x: Tensor) -> tuple[Tensor, Tensor]:
+        return cow_masks(4, x.shape[2:]), cow_masks(4, x.shape[2:])
+
+    compiled = torch.compile(twice, fullgraph=True, backend="aot_eager")
+    first, second = run(compiled, (torch.rand(4, 3, 40, 50),))
+    assert not torch.equal(first, second)
+    assert_equal((first, second), run(twice, (torch.rand(4, 3, 40, 50),)))
+
+
+def test_compiled_training_step_has_the_gradient_of_the_eager_one() -> None:
+    transform, x = CowMix(), torch.rand(4, 3, 40, 50)
+    gradients = []
+    for call in (transform, torch.compile(transform, fullgraph=True, backend="aot_eager")):
+        leaf = x.clone().requires_grad_()
+        torch.manual_seed(0)
+        call(leaf).square().sum().backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@every_transform
+def test_exports_saves_and_loads(transform: nn.Module, strict: bool) -> None:
+    arguments = inputs(transform)
+    exported, file = torch.export.export(transform, arguments, strict=strict), io.BytesIO()
+    torch.export.save(exported, file)
+    file.seek(0)
+    for program in (exported, torch.export.load(file)):
+        assert_equal(run(program.module(), arguments), run(transform, arguments))
+
+
+def test_exports_for_any_size() -> None:
+    height, width = torch.export.Dim("height", min=8, max=4096), torch.export.Dim("width", min=8, max=4096)
+    exported = torch.export.export(CowMix(), (torch.rand(4, 3, 40, 50),), dynamic_shapes=({2: height, 3: width},))
+    images = (torch.rand(4, 3, 33, 61),)
+    torch.manual_seed(0)
+    expected = CowMix()(*images)
+    torch.manual_seed(0)
+    assert torch.equal(exported.module()(*images), expected)
+
+
+@every_transform
+def test_fake_tensors_have_the_shapes_and_leave_no_trace(transform: nn.Module) -> None:
+    size = (83, 59)  # of no other test: the tables are not made yet
+    arguments = inputs(transform, size)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fakes = run(transform, tuple(mode.from_tensor(argument) for argument in arguments))
+    real = run(transform, arguments)
+    for fake, output in zip(fakes, real, strict=True):
+        assert isinstance(fake, FakeTensor)
+        assert not isinstance(output, FakeTensor)
+        assert (fake.shape, fake.dtype, fake.device) == (output.shape, output.dtype, output.device)
+
+
+def test_fake_masks_live_on_devices_that_are_not_there() -> None:
+    with FakeTensorMode():
+        assert cow_masks(2, (61, 47), device="cuda").device.type == "cuda"
+    assert cow_masks(2, (61, 47), device="meta").shape == (2, 1, 61, 47)
+    assert cow_masks(2, (61, 47)).any()
+
+
+CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "inference mode": torch.inference_mode,
+    "no grad": torch.no_grad,
+    "default device": lambda: torch.device("meta"),
+    "deterministic": lambda: Deterministic(),
+    "float64 by default": lambda: DefaultDtype(torch.float64),
+    "float16 by default": lambda: DefaultDtype(torch.float16),
+}
+
+
+class DefaultDtype:
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __enter__(self) -> None:
+        self.before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_default_dtype(self.before)
+
+
+class Deterministic:
+    def __enter__(self) -> None:
+        torch.use_deterministic_algorithms(True)
+
+    def __exit__(self, *_: object) -> None:
+        torch.use_deterministic_algorithms(False)
+
+
+def draws(size: tuple[int, int]) -> list[Tensor]:
+    """Draw from every function and transform, with a generator."""
+    generator = torch.Generator("cpu").manual_seed(3)
+    common: dict[str, Any] = {"generator": generator, "device": "cpu"}
+    x = torch.empty(4, 3, *size, device="cpu", dtype=torch.float32).fill_(0.5)
+    masks = [cow_masks(4, size, method=method, **common) for method in ("spectral", "direct")]
+    labels = torch.tensor([0, 1, 2, 1], device="cpu")
+    mixed = [MixUp(num_classes=3)(x, labels, generator=generator)[1], CowOut()(x, generator=generator)]
+    return [*masks, box_masks(4, size, **common), box_masks(4, size, aspect=1.0, clip=True, **common), *mixed]
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_masks_are_the_same_bit_for_bit_in_every_context(context: str) -> None:
+    for size in ((51, 38), (64, 48)):  # first inside, with no tables yet, then outside; and the other way round
+        order = (CONTEXTS[context], nullcontext) if size == (51, 38) else (nullcontext, CONTEXTS[context])
+        _spectral._dct_basis.cache_clear()
+        _spectral._tap_cosines.cache_clear()
+        results = []
+        for enter in order:
+            with enter():
+                results.append(draws(size))
+        for one, other in zip(*results, strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+
+
+def test_tables_made_in_inference_mode_serve_in_training() -> None:
+    with torch.inference_mode():
+        cow_masks(2, (51, 52), 3)
+    x = torch.randn(2, 1, 51, 52, requires_grad=True)
+    (x * cow_masks(2, (51, 52), 3)).sum().backward()
+    assert x.grad is not None
+
+
+def test_threads_draw_what_one_thread_draws() -> None:
+    def draw(seed: int) -> Tensor:
+        return cow_masks(3, (37 + seed, 41), generator=torch.Generator().manual_seed(seed))
+
+    found: dict[int, Tensor] = {}
+    _spectral._dct_basis.cache_clear()
+    threads = [threading.Thread(target=lambda seed=seed: found.update({seed: draw(seed)})) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[seed], draw(seed)) for seed in range(8))
+
+
+class Masked(Dataset[Tensor]):
+    """A data set whose workers draw a mask for each image, from their own default generator."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Tensor:
+        return CowOut(sigma=3, proportion=0.5)(torch.ones(1, 1, 24, 32))[0]
+
+
+@pytest.mark.parametrize(
+    "start", [method for method in ("fork", "spawn") if method in multiprocessing.get_all_start_methods()]
+)
+def test_data_loader_workers_draw_masks_of_their_own(start: str) -> None:
+    cow_masks(1, (24, 32), 3)  # a forked worker inherits the tables
+    torch.manual_seed(0)
+    loader = DataLoader(Masked(), batch_size=1, num_workers=2, multiprocessing_context=start)
+    first, second = (torch.cat(list(loader)) for _ in range(2))
+    masks = torch.cat((first, second)).flatten(1)
+    assert len(masks.unique(dim=0)) == 16
+
+
+def test_tables_on_the_cpu_are_bounded() -> None:
+    for length in range(20, 100):
+        cow_masks(1, (length, length + 1), 3)
+    for table in (_spectral._dct_basis, _spectral._tap_cosines):
+        information = table.cache_info()
+        assert information.maxsize is not None
+        assert information.currsize <= information.maxsize
+
+
+def test_a_table_is_not_made_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="draw once before the capture"):
+        _spectral.dct_basis(11, 3, torch.device("cuda"))
