@@ -128,7 +128,7 @@ def sigma_in_pixels(sigma: tuple[float, float], steps: Sequence[float]) -> list[
     """Return the smallest and the largest sigma along each axis, in pixels."""
     in_pixels = [(sigma[0] / step, sigma[1] / step) for step in steps]
     for axis, (low, high) in enumerate(in_pixels):
-        SIGMA.check(f"sigma / spacing[{axis}], in pixels,", low, high)
+        SIGMA.check("sigma" if steps[axis] == 1 else f"sigma / spacing[{axis}], in pixels,", low, high)
     return in_pixels
 
 

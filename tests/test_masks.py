@@ -1,44 +1,133 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from cowmask import box_masks, cow_masks
+from tests.agreement import METHODS
+from tests.distribution import LEVEL
 from tests.reference import cow_mask
 
-
-def test_spacing_gives_each_axis_its_own_sigma() -> None:
-    noise = np.random.default_rng(0).normal(size=(64, 96))
-    ours = cow_masks(1, (64, 96), sigma=8, spacing=(4, 1), noise=torch.from_numpy(noise)[None, None])
-    assert np.mean(ours[0, 0].numpy() != cow_mask(noise, (2, 8), 0.5)) < 0.0003
+every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def test_row_does_not_depend_on_the_others() -> None:
-    noise = torch.randn(8, 1, 201, 256, generator=torch.Generator().manual_seed(0))
-    sigma, proportion = torch.linspace(2, 16, 8), torch.linspace(0.2, 0.8, 8)
-    together = cow_masks(8, (201, 256), sigma, proportion, noise=noise)
-    alone = [
-        cow_masks(1, (201, 256), sigma[row : row + 1], proportion[row : row + 1], noise=noise[row : row + 1])
-        for row in range(8)
-    ]
-    assert (together != torch.cat(alone)).sum() <= 2  # of 411,648: sums may be ordered otherwise
+@every_method
+@pytest.mark.parametrize(("size", "spacing"), [((64, 96), (4, 1)), ((96, 64), (1, 4)), ((30, 40, 50), (4, 2, 1))])
+def test_spacing_gives_each_axis_its_own_sigma(size: tuple[int, ...], spacing: tuple[float, ...], method: str) -> None:
+    noise = np.random.default_rng(0).normal(size=size)
+    given = torch.from_numpy(noise)[None, None]
+    ours = cow_masks(1, size, sigma=8, spacing=spacing, noise=given, method=method)
+    assert np.mean(ours[0, 0].numpy() != cow_mask(noise, [8 / step for step in spacing], 0.5)) < 0.0003
 
 
-def test_proportion_0_and_1_are_exact() -> None:
+@every_method
+def test_a_row_does_not_depend_on_the_others(method: str) -> None:
+    noise = torch.randn(8, 1, 101, 128, generator=torch.Generator().manual_seed(0))
+    sigma, proportion = torch.linspace(1, 40, 8), torch.linspace(0.2, 0.8, 8)
+    together = cow_masks(8, (101, 128), sigma, proportion, noise=noise, method=method)
+    for row in range(8):
+        one = slice(row, row + 1)
+        alone = cow_masks(1, (101, 128), sigma[one], proportion[one], noise=noise[one], method=method)
+        assert (together[one] != alone).sum() <= 2  # of 12,928: sums may be ordered otherwise
+
+
+@every_method
+def test_values_are_numbers_ranges_or_one_for_each_mask(method: str) -> None:
+    def draw(n: int, sigma: Any, proportion: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return cow_masks(n, (48, 64), sigma, proportion, method=method, generator=generator)[:, 0]
+
+    # Whatever the kind of number, the same masks.
+    expected = draw(4, 4.0, 0.5)
+    for four in (4, np.float64(4), np.float32(4), np.int64(4), (4, 4), [4.0, 4.0], torch.full((4,), 4)):
+        assert torch.equal(draw(4, four, 0.5), expected)
+    # Each mask has its own: the features grow with sigma, and the area with the proportion.
+    masks = draw(600, torch.linspace(1, 8, 600), torch.linspace(0, 1, 600))
+    areas = masks.float().mean((1, 2))
+    assert (areas - torch.linspace(0, 1, 600)).abs().mean() < 0.1
+    middle = masks[200:400].chunk(2)
+    assert boundary_length(middle[0]) > boundary_length(middle[1])
+    # From a range, log-uniformly and uniformly, anew for each mask.
+    areas = draw(600, 2, (0.2, 0.8)).float().mean((1, 2))
+    assert abs(areas.mean() - 0.5) < 0.03
+    assert abs(areas.std() - 0.6 / math.sqrt(12)) < 0.02
+
+
+def boundary_length(masks: Tensor) -> float:
+    return float(masks.diff(dim=1).float().mean() + masks.diff(dim=2).float().mean())
+
+
+@every_method
+def test_given_noise_is_read_as_it_comes_and_left_alone(method: str) -> None:
+    noise = torch.randn(3, 1, 40, 50, dtype=torch.float64)
+    expected = cow_masks(3, (40, 50), 4, noise=noise, method=method)
+    before, state = noise.clone(), torch.get_rng_state()
+    wide = torch.zeros(3, 2, 40, 100, dtype=torch.float64)
+    wide[:, :1, :, ::2] = noise
+    for same in (noise, noise.float(), noise.clone().requires_grad_(), wide[:, :1, :, ::2]):
+        assert torch.equal(cow_masks(3, (40, 50), 4, noise=same, method=method), expected)
+    assert torch.equal(noise, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    shared = cow_masks(3, (40, 50), 4, noise=noise[:1].expand(3, 1, 40, 50), method=method)
+    assert torch.equal(shared, expected[:1].expand(3, 1, 40, 50))
+    assert (cow_masks(3, (40, 50), 4, noise=noise.half(), method=method) != expected).float().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "sigma", "method"),
+    [
+        ((128, 96), (4, 16), "spectral"),
+        ((300, 2000), (0.5, 1), "direct"),
+        ((4096,), 2, "direct"),
+        ((4096,), 99, "spectral"),
+    ],
+)
+def test_auto_takes_the_method_that_should_be_faster(size: tuple[int, ...], sigma: Any, method: str) -> None:
+    drawn = {
+        name: cow_masks(2, size, sigma, method=name, generator=torch.Generator().manual_seed(0))
+        for name in ("auto", *METHODS)
+    }
+    assert torch.equal(drawn["auto"], drawn[method])
+    assert not torch.equal(drawn["spectral"], drawn["direct"])  # so that this tells which it was
+
+
+def test_borders_carry_more_variance() -> None:
+    marginal = cow_masks(4000, (64, 64), 8, 0.1).float().mean((0, 1))
+    assert abs(marginal[0, 0] - 0.25) < 0.03
+    assert abs(marginal[28:36, 28:36].mean() - 0.06) < 0.02
+
+
+@every_method
+def test_proportion_0_and_1_are_exact(method: str) -> None:
     proportion = torch.tensor([0.0, 1.0, 0.5])
-    for size in ((33, 47), (1, 1)):
-        masks = cow_masks(3, size, 4, proportion)
+    for size in ((33, 47), (1, 1), (1,), (1, 1, 1), (5, 1, 7)):
+        masks = cow_masks(3, size, 4, proportion, method=method)
         assert not masks[0].any()
         assert masks[1].all()
-    assert not cow_masks(1, (1, 1), 4, 0.999).any()  # a field without variance
+    for size in ((1,), (1, 1), (1, 1, 1)):
+        assert not cow_masks(50, size, 4, 0.999, method=method).any()  # a field without variance
+
+
+@settings(max_examples=100)
+@given(x=st.floats(0.01, 0.99), sigma=st.floats(0.5, 12))
+def test_the_threshold_is_the_oracles(x: float, sigma: float) -> None:
+    """The area is the oracle's to the pixel, whatever the proportion: its inverse error function is ours."""
+    noise = np.random.default_rng(1).normal(size=(31, 44))
+    ours = cow_masks(1, (31, 44), sigma, x, noise=torch.from_numpy(noise)[None, None], method="direct")
+    assert abs(int(ours.sum()) - int(cow_mask(noise, sigma, x).sum())) <= 1
 
 
 @pytest.mark.parametrize("size", [(1,), (257,), (1, 1), (1, 50), (37, 41), (5, 9, 17)])
-@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_shapes_and_dtypes(size: tuple[int, ...], dtype: torch.dtype) -> None:
-    for masks in (cow_masks(3, size, (1, 4), dtype=dtype), box_masks(3, size, dtype=dtype)):
+    drawn = [cow_masks(3, size, (1, 4), dtype=dtype, method=method) for method in METHODS]
+    for masks in (*drawn, box_masks(3, size, dtype=dtype)):
         assert masks.shape == (3, 1, *size)
         assert masks.dtype == dtype
         assert ((masks == 0) | (masks == 1)).all()
@@ -52,30 +141,6 @@ def test_only_the_given_generator_is_used(draw) -> None:  # type: ignore[no-unty
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.equal(first, draw(4, (32, 48), generator=torch.Generator().manual_seed(6)))
     assert not torch.equal(first[0], first[1])
-
-
-def test_autocast_and_default_dtype_change_nothing() -> None:
-    def draw() -> Tensor:
-        return cow_masks(4, (64, 48), generator=torch.Generator().manual_seed(0))
-
-    plain = draw()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(plain, draw())
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert torch.equal(plain, draw())
-    finally:
-        torch.set_default_dtype(torch.float32)
-    with torch.device("meta"):  # nothing of ours may be made there
-        assert cow_masks(2, (43, 59), (3, 5), device="cpu").any()
-
-
-def test_tables_made_in_inference_mode_serve_in_training() -> None:
-    with torch.inference_mode():
-        cow_masks(2, (51, 52), 3)
-    x = torch.randn(2, 1, 51, 52, requires_grad=True)
-    (x * cow_masks(2, (51, 52), 3)).sum().backward()
-    assert x.grad is not None
 
 
 def box_sides(mask: Tensor) -> tuple[int, int]:
@@ -129,50 +194,49 @@ def test_several_boxes_are_united() -> None:
     assert box_masks(2, (8, 8), 1.0).all()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"n": 0}, ValueError, "n must be at least 1"),
-        ({"n": 2.0}, TypeError, "n must be an integer"),
-        ({"size": 64}, TypeError, "size must be a sequence"),
-        ({"size": (4, 4, 4, 4)}, ValueError, "1 to 3 axes"),
-        ({"size": (4, 0)}, ValueError, r"size\[1\] must be at least 1"),
-        ({"sigma": 0}, ValueError, "sigma must be finite, above 0"),
-        ({"sigma": float("nan")}, ValueError, "sigma must be finite"),
-        ({"sigma": (8, 4)}, ValueError, "low <= high"),
-        ({"sigma": (4, 8, 16)}, ValueError, "got 3 values"),
-        ({"sigma": "big"}, TypeError, "sigma must be a number"),
-        ({"sigma": torch.tensor([1.0, 2.0, 3.0])}, ValueError, "3 per-mask values, but 2 masks"),
-        ({"proportion": 1.5}, ValueError, "at least 0 and at most 1"),
-        ({"proportion": torch.ones(2, 1)}, ValueError, r"shape \(n,\)"),
-        ({"spacing": (1, 1, 1)}, ValueError, "one number per axis"),
-        ({"noise": torch.randn(2, 16, 16)}, ValueError, "noise must have shape"),
-        ({"noise": torch.ones(2, 1, 16, 16, dtype=torch.int)}, TypeError, "noise must be a floating tensor"),
-        ({"method": "fft"}, ValueError, "method must be"),
-        ({"generator": 3}, TypeError, "generator must be a torch.Generator"),
-        ({"device": "meta", "generator": torch.Generator()}, ValueError, "generator is on cpu"),
-        ({"dtype": torch.int64}, ValueError, "dtype must be torch.bool or floating"),
-    ],
-)
-def test_cow_masks_refuse_bad_input_and_draw_nothing(
-    arguments: dict[str, object], error: type[Exception], words: str
-) -> None:
-    before = torch.get_rng_state()
-    with pytest.raises(error, match=words):
-        cow_masks(**({"n": 2, "size": (16, 16)} | arguments))  # type: ignore[arg-type]
-    assert torch.equal(before, torch.get_rng_state())
+def original_cutout(size: tuple[int, int], side: int) -> list[np.ndarray]:
+    """Return the mask of every centre that DeVries & Taylor's code may draw, each as likely."""
+    masks = []
+    for y in range(size[0]):
+        for x in range(size[1]):
+            mask = np.zeros(size, bool)
+            mask[max(y - side // 2, 0) : y + side // 2, max(x - side // 2, 0) : x + side // 2] = True
+            masks.append(mask)
+    return masks
+
+
+def original_cutmix(size: tuple[int, int], area: float) -> list[np.ndarray]:
+    """Return the mask of every centre that Yun et al.'s code (`rand_bbox`) may draw, each as likely."""
+    masks = []
+    height, width = (int(length * math.sqrt(area)) for length in size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            mask = np.zeros(size, bool)
+            mask[max(y - height // 2, 0) : y + height // 2, max(x - width // 2, 0) : x + width // 2] = True
+            masks.append(mask)
+    return masks
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"area": 1.1}, ValueError, "area must be finite"),
-        ({"aspect": 0}, ValueError, "aspect must be finite, above 0"),
-        ({"aspect": (0.5, 2)}, TypeError, "aspect must be a number"),
-        ({"size": (16,), "aspect": 1}, ValueError, "two axes"),
-        ({"n_boxes": 0}, ValueError, "n_boxes must be at least 1"),
-    ],
+    ("originals", "area", "aspect"),
+    [(original_cutout((10, 12), 4), 16 / 120, 1.0), (original_cutmix((16, 8), 0.25), 0.25, 2.0)],
+    ids=["Cutout", "CutMix"],
 )
-def test_box_masks_refuse_bad_input(arguments: dict[str, object], error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        box_masks(**({"n": 2, "size": (16, 16)} | arguments))  # type: ignore[arg-type]
+def test_clipped_boxes_are_the_original_ones(originals: list[np.ndarray], area: float, aspect: float) -> None:
+    """Every box that the original code may draw comes, no other, and each as often (chi-squared)."""
+    places = {mask.tobytes(): index for index, mask in enumerate(originals)}
+    assert len(places) == len(originals)
+    generator = torch.Generator().manual_seed(0)
+    masks = box_masks(30_000, originals[0].shape, area, aspect, clip=True, generator=generator)[:, 0].numpy()
+    counts = np.bincount([places[mask.tobytes()] for mask in masks], minlength=len(originals))
+    assert stats.chisquare(counts).pvalue > LEVEL
+
+
+def test_boxes_of_any_number_of_axes_share_their_area_evenly() -> None:
+    masks = box_masks(3000, (30, 40, 50), 0.2, generator=torch.Generator().manual_seed(0))[:, 0]
+    sides = torch.stack([masks.any(others[0]).any(others[1]).sum(1) for others in ((3, 2), (3, 1), (2, 1))], 1)
+    assert torch.equal(sides.prod(1), masks.sum((1, 2, 3)))
+    assert abs(masks.float().mean() - 0.2) < 0.01
+    exponents = (sides / torch.tensor([30, 40, 50])).log() / math.log(0.2)
+    assert (exponents.mean(0) - 1 / 3).abs().max() < 0.03
+    assert (box_masks(50, (1000,), 0.3).float().mean(2) == 0.3).all()

@@ -54,15 +54,12 @@ def test_labels_are_mixed_by_the_measured_area(make: Any) -> None:
     assert torch.allclose(transform(x, one_hot.half(), mask=mask)[1].float(), mixed, atol=1e-3)
 
 
-def test_mixup_blends_floating_targets_and_refuses_the_rest() -> None:
+def test_mixup_blends_floating_targets() -> None:
     x, probs = images(), torch.rand(4, 5, 24, 36)
     mixup = MixUp(alpha=0.3)
     weight = mixup.sample(x)
     assert weight.shape == (4, 1, 1, 1)
     assert torch.allclose(mixup(x, probs, mask=weight)[1], probs * (1 - weight) + probs.roll(1, 0) * weight)
-    for wrong in (torch.randint(0, 9, (4, 24, 36)), torch.ones(4, 24, 36, dtype=torch.bool)):
-        with pytest.raises(TypeError, match="MixUp blends floating"):
-            mixup(x, wrong)
 
 
 def test_mixup_weights_are_beta() -> None:
@@ -83,12 +80,6 @@ def test_erasers_keep_what_is_true_and_pass_targets_through(make: Any) -> None:
     assert passed is target
     assert torch.equal(erased, torch.where(mask, x, 0.25))
     assert torch.equal(transform(x, mask=mask), erased)
-    with pytest.raises(TypeError, match="partner"):
-        transform(x, partner=x)
-    before = torch.get_rng_state()
-    with pytest.raises(ValueError, match=r"try \(C, 1, 1\)"):
-        make(fill=torch.ones(3))(x)
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_cutout_erases_its_area_and_cowout_keeps_its_proportion() -> None:
@@ -124,56 +115,7 @@ def test_uint8_images_stay_uint8() -> None:
     x = torch.randint(0, 256, (4, 3, 24, 36), dtype=torch.uint8)
     for make in (CowMix, CutMix, CowOut, CutOut):
         assert make()(x).dtype == torch.uint8
-    with pytest.raises(TypeError, match="MixUp blends floating"):
-        MixUp()(x)
 
 
 def test_repr_shows_the_arguments() -> None:
     assert repr(CowMix(sigma=(2, 8))) == "CowMix(sigma=(2, 8), proportion=0.5, spacing=None, num_classes=None)"
-
-
-@pytest.mark.parametrize("make", [CowMix, CutMix])
-def test_compiles_without_a_graph_break(make: Any) -> None:
-    x, target = images(), torch.randint(0, 9, (4, 24, 36))
-    transform = make()
-    mask = transform.sample(x)
-    compiled = torch.compile(transform, fullgraph=True, backend="eager")
-    for mine, theirs in zip(compiled(x, target, mask=mask), transform(x, target, mask=mask), strict=True):
-        assert torch.equal(mine, theirs)
-
-
-@pytest.mark.parametrize("make", MIXERS)
-def test_mixers_refuse_bad_input_and_draw_nothing(make: Any) -> None:
-    x, transform = images(), make()
-    before = torch.get_rng_state()
-    for arguments, options, words in [
-        ((x[:1],), {}, r"partner=.*drop_last=True"),
-        ((x[0, 0],), {}, r"images must be \(B, C, \*size\)"),
-        ((x, x[..., 1:]), {}, r"targets\[0\] must be dense"),
-        ((x, x[1:]), {}, r"targets\[0\] must be dense"),
-        ((x, torch.tensor([1, 2, 3, 4])), {}, "num_classes"),
-        ((x, x[:, 0, 0]), {"partner": x}, "as many tensors as are mixed, 2, got 1"),
-        ((x,), {"partner": x[1:]}, r"partner\[0\] must have shape"),
-        ((x,), {"partner": x.double()}, r"partner\[0\] must have dtype"),
-        ((x[..., 0], x[:, 0, :, 0]), {}, r"may be dense targets or labels"),
-        ((x,), {"mask": torch.ones(4, 24, 36).bool()}, r"mask must be \(B, 1, \*size\)|does not broadcast"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            transform(*arguments, **options)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize(
-    ("make", "arguments"),
-    [
-        (CowMix, {"sigma": -1}),
-        (CowOut, {"proportion": 2}),
-        (CutMix, {"area": (0.5, 1.5)}),
-        (CutOut, {"n_boxes": 0}),
-        (MixUp, {"alpha": 0}),
-        (CowMix, {"num_classes": 0}),
-    ],
-)
-def test_settings_are_checked_when_made(make: Any, arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        make(**arguments)

@@ -1,0 +1,92 @@
+"""The arrows between the modules, and what importing the package loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cowmask
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "cowmask"
+
+# Each module, and those it may import. Whatever is not listed may import nothing of the package.
+ARROWS: dict[str, set[str]] = {
+    "_checks": set(),
+    "_operators": set(),
+    "_direct": set(),
+    "_spectral": {"_direct"},
+    "_draw": {"_checks", "_direct", "_operators", "_spectral"},
+    "masks": {"_checks", "_draw"},
+    "mixing": {"_checks", "_operators"},
+    "transforms": {"_checks", "masks", "mixing"},
+    "consistency": {"_checks"},
+    "__init__": {"consistency", "masks", "mixing", "transforms"},
+}
+RANDOM = {
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "_standard_gamma",
+    "uniform_",
+    "normal_",
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the full names of all that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules_of_ours(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("cowmask.")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_imports_run_one_way(path: Path) -> None:
+    assert modules_of_ours(path) <= ARROWS[path.stem]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_the_package_depends_on_torch_alone(path: Path) -> None:
+    allowed = set(sys.stdlib_module_names) | {"torch", "cowmask"}
+    assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_one_file_draws(path: Path) -> None:
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert path.stem == "_draw" or not names & RANDOM
+
+
+@pytest.mark.parametrize("folder", ["examples", "benchmarks"])
+def test_examples_and_benchmarks_use_public_names(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imports(path):
+            if name.startswith("cowmask"):
+                assert name in {f"cowmask.{public}" for public in cowmask.__all__}, f"{path.name} imports {name}"
+
+
+def test_ten_names() -> None:
+    assert len(cowmask.__all__) == 10
+    assert sorted(cowmask.__all__) == cowmask.__all__
+    assert all(hasattr(cowmask, name) for name in cowmask.__all__)
+
+
+def test_import_loads_torch_and_nothing_else() -> None:
+    code = "import sys, torch; before = set(sys.modules); import cowmask; print(*sorted(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in loaded if not name.startswith("cowmask")] == []
