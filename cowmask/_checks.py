@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,16 +31,16 @@ class Bounds:
         high = f"at most {self.high:g}" if self.high < math.inf else ""
         return ", ".join(part for part in ("finite", " and ".join(bound for bound in (low, high) if bound)) if part)
 
-    def check(self, name: str, smallest: float, largest: float | None = None) -> None:
-        largest = smallest if largest is None else largest
+    def check(self, name: str, smallest: float, largest: float) -> None:
         above = smallest > self.low if self.open_low else smallest >= self.low
         if not (above and largest <= self.high and -math.inf < smallest and largest < math.inf):  # NaN is refused too
-            came = f"{smallest:g}" if smallest == largest else f"{smallest:g} to {largest:g}"
+            came = " to ".join(dict.fromkeys(f"{end:g}" for end in (smallest, largest)))
             raise ValueError(f"{name} must be {self}, got {came}")
 
 
 POSITIVE = Bounds(0, open_low=True)
 FRACTION = Bounds(0, 1)
+FILL = "a number, or a tensor that broadcasts, such as (C, 1, 1)"
 # A smaller sigma (pixels) changes nothing, a larger one blurs all to nothing; both would overflow somewhere.
 SIGMA = Bounds(1e-3, 1e4)
 
@@ -48,39 +49,41 @@ def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def number(name: str, value: Any, bounds: Bounds) -> float:
+def number(name: str, value: Any, bounds: Bounds, what: str = "a number") -> float:
     if not is_number(value):
-        raise TypeError(f"{name} must be a number, got {_describe(value)}")
-    bounds.check(name, float(value))
-    return float(value)
+        raise TypeError(f"{name} must be {what}, got {describe(value)}")
+    try:
+        as_float = float(value)
+    except OverflowError:
+        as_float = math.inf
+    bounds.check(name, as_float, as_float)
+    return as_float
 
 
 def fits(name: str, value: Any, dtype: torch.dtype) -> float:
     """Check a number that a tensor of `dtype` is to hold, exactly where it holds integers."""
     if dtype == torch.bool:
-        bounds = FRACTION
+        value, bounds = (int(value) if isinstance(value, bool) else value), FRACTION
     else:
-        limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+        limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
         bounds = Bounds(limits.min, limits.max)
-    value = number(name, value, bounds)
-    if not dtype.is_floating_point and not value.is_integer():
+    value = number(name, value, bounds, FILL)
+    if not (dtype.is_floating_point or dtype.is_complex or value.is_integer()):
         raise ValueError(f"{name} must be a whole number for tensors of {dtype}, got {value:g}")
     return value
 
 
 def count(name: str, value: Any, low: int = 1) -> int:
     if not isinstance(value, (numbers.Integral, torch.SymInt)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {_describe(value)}")
+        raise TypeError(f"{name} must be an integer, got {describe(value)}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
     return cast(int, value) if isinstance(value, torch.SymInt) else int(value)  # a compiler's symbol stays one
 
 
 def image_size(size: Any) -> tuple[int, ...]:
-    if not isinstance(size, Sequence) or isinstance(size, str):
-        raise TypeError(
-            f"size must be a sequence of 1 to 3 lengths in pixels, as (height, width), got {_describe(size)}"
-        )
+    if not is_sequence(size):
+        raise TypeError(f"size must be a tuple of 1 to 3 lengths in pixels, as (height, width), got {describe(size)}")
     if not 1 <= len(size) <= 3:
         raise ValueError(f"size must have 1 to 3 axes, got {len(size)}: {tuple(size)}")
     return tuple(count(f"size[{axis}]", length) for axis, length in enumerate(size))
@@ -92,14 +95,17 @@ def values(name: str, value: Any, bounds: Bounds, n: int | None = None) -> Check
         return [], _per_mask_values(name, value, n)
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"{name} as a range must be (low, high), got {len(value)} values: {value}")
+            raise ValueError(
+                f"{name} as a range must be (low, high), got {len(value)} values: "
+                "for one value per mask pass torch.tensor([...])"
+            )
         low, high = (number(f"{name}[{end}]", item, bounds) for end, item in enumerate(value))
         if low > high:
             raise ValueError(f"{name} as a range must be (low, high) with low <= high, got {value}")
         return [low, high], None
     if not is_number(value):
         raise TypeError(
-            f"{name} must be a number, a (low, high) range or a CPU tensor of per-mask values, got {_describe(value)}"
+            f"{name} must be a number, a (low, high) range or a CPU tensor of per-mask values, got {describe(value)}"
         )
     return [number(name, value, bounds)] * 2, None
 
@@ -117,10 +123,10 @@ def spacing(value: Any, dims: int | None = None) -> list[float]:
     """Check one number per axis; `dims` is None where the number of axes is not known yet."""
     if value is None:
         return [1.0] * (dims or 1)
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"spacing must be a sequence of one number per axis, got {_describe(value)}")
-    if dims is not None and len(value) != dims:
-        raise ValueError(f"spacing must have one number per axis: expected {dims}, got {len(value)}")
+    if not is_sequence(value):
+        raise TypeError(f"spacing must be a tuple of one number per axis, got {describe(value)}")
+    if len(value) != dims if dims is not None else not 1 <= len(value) <= 3:
+        raise ValueError(f"spacing must have one number per axis: expected {dims or '1 to 3'}, got {len(value)}")
     return [number(f"spacing[{axis}]", item, POSITIVE) for axis, item in enumerate(value)]
 
 
@@ -149,22 +155,22 @@ def box_settings(area: Any, aspect: Any, n_boxes: Any, clip: Any) -> None:
 
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {_describe(value)}")
+        raise TypeError(f"{name} must be True or False, got {describe(value)}")
     return value
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         *others, last = (f'"{one}"' for one in choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {describe(value)}")
     return value
 
 
 def noise(value: Any, shape: tuple[int, ...]) -> Tensor | None:
     if value is None:
         return None
-    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
-        raise TypeError(f"noise must be a floating tensor, got {value.dtype if isinstance(value, Tensor) else value!r}")
+    if not tensor("noise", value).dtype.is_floating_point:
+        raise TypeError(f"noise must be a floating tensor, got {describe(value)}")
     if value.shape != shape:
         raise ValueError(f"noise must have shape (n, 1, *size) = {shape}, got {tuple(value.shape)}")
     return value.detach()
@@ -173,118 +179,46 @@ def noise(value: Any, shape: tuple[int, ...]) -> Tensor | None:
 def draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> torch.device:
     """Return where to draw: the device asked for, else that of the noise, of the generator, torch's default."""
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {_describe(generator)}")
+        raise TypeError(f"generator must be a torch.Generator, got {describe(generator)}")
     if device is not None:
-        target = torch.device(device)
+        target = _device(device)
     elif noise is not None:
         target = noise.device
     else:
         # Not torch.get_default_device(), which no compiler can look into.
         target = generator.device if generator is not None else torch.empty(0).device
-    if generator is not None and generator.device.type != target.type:
-        raise ValueError(
-            f"generator is on {generator.device}, but the masks are drawn on {target}: "
-            f"make it with torch.Generator({str(target)!r})"
-        )
+    for name, source in (("generator", generator), ("noise", noise)):
+        if source is not None and source.device.type != target.type:
+            raise ValueError(
+                f"{name} is on {source.device}, but the masks are drawn on {target}: "
+                f"make it with device={str(target)!r}"
+            )
     return target
+
+
+def _device(device: Any) -> torch.device:
+    try:
+        return torch.device(device)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f'device must be a torch.device or a string such as "cuda:0", got {describe(device)}'
+        ) from error
 
 
 def mask_dtype(dtype: Any) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be a torch.dtype, got {_describe(dtype)}")
-    if dtype != torch.bool and not dtype.is_floating_point:
-        raise ValueError(f"dtype must be torch.bool or floating, got {dtype}")
+        raise TypeError(f"dtype must be a torch.dtype, got {describe(dtype)}")
+    if dtype not in (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise ValueError(f"dtype must be torch.bool or floating of 16 to 64 bits, got {dtype}")
     return dtype
 
 
 def tensor(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {_describe(value)}")
+        raise TypeError(f"{name} must be a tensor, got {describe(value)}")
+    if value.layout != torch.strided or value.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got {value.layout}: try {name}.to_dense()")
     return value
-
-
-def broadcasts(small: Tensor, x: Tensor) -> bool:
-    """Tell whether `small` broadcasts to the very shape of x."""
-    axes = zip(small.shape[::-1], x.shape[::-1], strict=False)
-    return small.ndim <= x.ndim and all(length in (1, full) for length, full in axes)
-
-
-def mixing_mask(mask: Any, x: Tensor) -> Tensor:
-    """Check that the mask is bool or floating, on the device of x, and broadcasts to its shape."""
-    tensor("mask", mask)
-    if mask.dtype != torch.bool and not mask.dtype.is_floating_point:
-        raise TypeError(f"mask must be bool (select) or floating (blend), got {mask.dtype}: try mask.bool()")
-    if mask.dtype != torch.bool and not x.dtype.is_floating_point:
-        raise TypeError(f"a floating mask blends floating tensors only, got {x.dtype}: pass a bool mask to select")
-    if mask.device != x.device:
-        raise ValueError(f"mask is on {mask.device}, but the images are on {x.device}")
-    if not broadcasts(mask, x):
-        raise ValueError(
-            f"mask of shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}: pass (B, 1, *size)"
-        )
-    return mask
-
-
-def images(x: Any) -> Tensor:
-    tensor("images", x)
-    if not 3 <= x.ndim <= 5:
-        raise ValueError(f"images must be (B, C, *size) with 1 to 3 spatial axes, got shape {tuple(x.shape)}")
-    if 0 in x.shape:
-        raise ValueError(f"images must not be empty, got shape {tuple(x.shape)}")
-    return x
-
-
-def image_masks(mask: Any, x: Tensor) -> Tensor:
-    """Check masks (B, 1, *size) for images (B, C, *size)."""
-    mixing_mask(mask, x)
-    if mask.ndim != x.ndim or mask.shape[1] != 1:
-        raise ValueError(f"mask must be (B, 1, *size) = {(len(x), 1, *x.shape[2:])}, got {tuple(mask.shape)}")
-    return mask
-
-
-def partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    """Return what each of the tensors is mixed with, None standing for the batch itself rolled by one."""
-    if partner is None:
-        if len(tensors[0]) == 1:
-            raise ValueError(
-                "a batch of one image has no partner in the batch: pass partner=, "
-                "or drop the last batch with DataLoader(drop_last=True)"
-            )
-        return [None] * len(tensors)
-    partner = (partner,) if isinstance(partner, Tensor) else partner
-    if not isinstance(partner, Sequence) or len(partner) != len(tensors):
-        came = f"{len(partner)}" if isinstance(partner, Sequence) else _describe(partner)
-        raise ValueError(f"partner must hold as many tensors as are mixed, {len(tensors)}, got {came}")
-    for position, (x, other) in enumerate(zip(tensors, partner, strict=True)):
-        tensor(f"partner[{position}]", other)
-        for name in ("shape", "dtype", "device"):
-            expected, came = getattr(x, name), getattr(other, name)
-            if expected != came:
-                raise ValueError(f"partner[{position}] must have {name} {expected}, got {came}")
-    return partner
-
-
-def is_labels(position: int, target: Any, x: Tensor) -> bool:
-    """Tell labels, (B,) integer or (B, K) floating, from dense targets of the images x (B, C, *size)."""
-    name, size = f"targets[{position}]", x.shape[2:]
-    shape = tensor(name, target).shape
-    if target.device != x.device:
-        raise ValueError(f"{name} is on {target.device}, but the images are on {x.device}")
-    floating = target.dtype.is_floating_point
-    batched = len(shape) > 0 and shape[0] == len(x)
-    dense = batched and shape[-len(size) :] == size and len(shape) - len(size) in (1, 2)
-    labels = batched and ((len(shape) == 1 and not floating) or (len(shape) == 2 and floating))
-    if dense and labels:
-        raise ValueError(
-            f"{name} of shape {tuple(shape)} may be dense targets or labels of {shape[1]} classes: "
-            f"pass {(shape[0], 1, shape[1])} for dense targets, or labels (B,) with num_classes"
-        )
-    if not (dense or labels):
-        raise ValueError(
-            f"{name} must be dense, {(len(x), '...', *size)} with at most one axis between, or labels, ({len(x)},) "
-            f"integer or ({len(x)}, K) floating; got {tuple(shape)} {target.dtype}"
-        )
-    return labels
 
 
 def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:
@@ -292,7 +226,10 @@ def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:
         # Kept on the CPU so that checking it, and choosing K from it, never waits for a device.
         raise ValueError(f"{name} as per-mask values must be a CPU tensor, got one on {value.device}: pass it as made")
     if value.ndim != 1 or not len(value):
-        raise ValueError(f"{name} as per-mask values must have shape (n,), got {tuple(value.shape)}")
+        raise ValueError(
+            f"{name} as per-mask values must have shape (n,), got {tuple(value.shape)}: "
+            "for one value pass a plain number"
+        )
     if value.dtype == torch.bool or value.is_complex():
         raise TypeError(f"{name} as per-mask values must hold numbers, got {value.dtype}")
     if n is not None and len(value) != n:
@@ -300,7 +237,11 @@ def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:
     return value.detach().to(torch.float32)
 
 
-def _describe(value: object) -> str:
-    return (
-        f"{type(value).__name__} {value!r:.60}" if not isinstance(value, Tensor) else f"a tensor {tuple(value.shape)}"
-    )
+def is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
+def describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} {value.dtype}"
+    return f"{type(value).__name__} {reprlib.repr(value)}"  # cut short before it is written out

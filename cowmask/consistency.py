@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cowmask import _checks
+from cowmask._operators import operator
 
 Distance = Literal["mse", "bce", "ce"]
 
@@ -57,18 +58,19 @@ def consistency_loss(
     _checks.flag("per_pixel", per_pixel)
     _checks.choice("distance", distance, ("mse", "bce", "ce"))
     weight = None if mask is None else _pixel_map("mask", mask, student_logits)
+    if valid is not None and _checks.tensor("valid", valid).dtype != torch.bool:
+        raise TypeError(f"valid must be bool, got {valid.dtype}: try valid.bool()")
     counted = None if valid is None else _pixel_map("valid", valid, student_logits)
-    if counted is not None and counted.dtype != torch.bool:
-        raise TypeError(f"valid must be bool, got {counted.dtype}")
 
     student, teacher = student_logits.float(), teacher_probs.float()
     if counted is not None:
         # Selected, not multiplied: what the networks say of padding may be NaN, and so would the gradient be.
         student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
+    _check_probabilities(teacher.detach())
     terms = _distances(student, teacher, distance)  # (B, *size)
     confident = (teacher.amax(1) > threshold).float()  # (B, *size)
     if weight is not None:
-        terms = terms * weight
+        terms = terms * weight.float()
     if counted is None:
         n_valid: int | Tensor = terms.numel()
     else:
@@ -90,6 +92,15 @@ def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
     return -(teacher * log_student + (1 - teacher) * log_other).mean(1)
 
 
+@operator("check_probabilities(Tensor probs) -> ()", lambda _: None)
+def _check_probabilities(probs: Tensor) -> None:
+    # Read where nothing has to be waited for; an operator, so that a compiler does not try to.
+    if probs.device.type == "cpu" and ((probs < -0.01) | (probs > 1.01)).any():  # 16-bit softmax exceeds 1 a little
+        raise ValueError(
+            f"teacher_probs must be in [0, 1], got {probs.min():g} to {probs.max():g}: pass logits.softmax(1)"
+        )
+
+
 def _check_predictions(student_logits: Tensor, teacher_probs: Tensor) -> None:
     for name, value in (("student_logits", student_logits), ("teacher_probs", teacher_probs)):
         if not _checks.tensor(name, value).dtype.is_floating_point:
@@ -97,6 +108,11 @@ def _check_predictions(student_logits: Tensor, teacher_probs: Tensor) -> None:
     if student_logits.ndim < 2 or not student_logits.numel():
         raise ValueError(
             f"student_logits must be (B, K, *size) or (B, K), not empty, got {tuple(student_logits.shape)}"
+        )
+    if student_logits.shape[1] == 1:
+        raise ValueError(
+            "student_logits must have a class axis of 2 or more, got (B, 1, ...), whose softmax is 1: for a sigmoid "
+            "output pass torch.cat((zeros, logits), 1) and torch.cat((1 - probs, probs), 1)"
         )
     if student_logits.shape != teacher_probs.shape:
         raise ValueError(
@@ -113,7 +129,7 @@ def _check_predictions(student_logits: Tensor, teacher_probs: Tensor) -> None:
 def _pixel_map(name: str, value: Tensor, logits: Tensor) -> Tensor:
     """Return `mask` or `valid` as (B, *size), or with axes of 1 that broadcast to it."""
     if _checks.tensor(name, value).dtype != torch.bool and not value.dtype.is_floating_point:
-        raise TypeError(f"{name} must be bool or floating, got {value.dtype}")
+        raise TypeError(f"{name} must be bool or floating, got {value.dtype}: try {name}.bool()")
     if value.device != logits.device:
         raise ValueError(f"{name} is on {value.device}, but the predictions are on {logits.device}")
     pixels = logits[:, 0].shape  # (B, *size)

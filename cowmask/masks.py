@@ -41,7 +41,7 @@ def cow_masks(
             mask, or a CPU tensor (n,). 0 and 1 give masks that are all False and all True.
         spacing: Length of a pixel along each axis; sigma is then in units of it. For anisotropic voxels.
         noise: White noise (n, 1, *size), floating, in place of drawn noise, so that a mask can be replayed. It is read
-            in float32.
+            in float32, and must be finite.
         method: "direct" blurs noise as Listing 1 does. "spectral" computes the same in the blur's own basis, the
             DCT-II, from far fewer random numbers. "auto" chooses by size and sigma which should be faster: spectral,
             but for small sigmas in large images. A seed gives other masks with the other method; a given noise, the
@@ -59,7 +59,7 @@ def cow_masks(
     Convention:
         Borders mirror the noise, so they carry more variance than the middle: for a proportion other than 0.5, the
         fraction of True pixels is nearer to 0.5 there. A field without variance (one pixel) is all False below 1.
-        Rows are independent; row i of `noise` gives the same mask whatever the other rows are.
+        Rows are independent; with a method named, row i of `noise` gives the same mask whatever the other rows are.
 
     Reference:
         French et al. 2019, section 3.4 and Listing 1. The listing as printed gives 1 - p where the text says p;
@@ -103,7 +103,8 @@ def box_masks(
         aspect: Height over width in pixels, for two axes. None draws it: height = area^u and width = area^(1 - u)
             of the image's, u uniform. A box of a given aspect that would be longer than the image is as long as it,
             and wider instead (unless `clip`).
-        n_boxes: Boxes a mask, each of `area / n_boxes`; where they overlap, they cover less than `area`.
+        n_boxes: Boxes a mask, each of `area / n_boxes`; where they overlap, they cover less than `area`. Sides that
+            round to no pixel leave no box.
         clip: False places boxes uniformly inside the image. True draws their centre uniformly in the image and cuts
             them at its border, as Cutout and CutMix were first published; they then cover less than `area`.
         generator: Source of all randomness, on the device of the masks; torch's default generator without it.

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cowmask import _checks
+from cowmask import _checks, _tensors
 from cowmask._operators import operator
 
 
@@ -38,7 +38,7 @@ def mix(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
         tensor([1., 0.])
     """
     _check_pair(a, b)
-    _checks.mixing_mask(mask, a)
+    _tensors.mixing_mask(mask, a)
     return _mix(a, b, mask)
 
 
@@ -68,13 +68,13 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0) -> Tensor:
         tensor([1.0000, 0.5000])
     """
     _checks.tensor("x", x)
-    _checks.mixing_mask(mask, x)
+    _tensors.mixing_mask(mask, x)
     return _mix(fill_like(x, fill), x, mask)
 
 
 def mix_with_previous(x: Tensor, mask: Tensor) -> Tensor:
     """Return `mix(x, x.roll(1, 0), mask)` without the rolled copy: image i is mixed with image i - 1."""
-    _checks.mixing_mask(mask, _checks.tensor("x", x))
+    _tensors.mixing_mask(mask, _checks.tensor("x", x))
     return mix(x, x.roll(1, 0), mask) if mask.requires_grad else _MixWithPrevious.apply(x, mask)
 
 
@@ -111,10 +111,12 @@ def mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Return labels (B,) as (B, num_classes) float32."""
     # Not F.one_hot, which reads the labels back from a GPU to check them: there scatter_ stops the kernel instead.
+    labels = labels.long()
     if labels.device.type == "cpu" and not ((labels >= 0) & (labels < num_classes)).all():
-        raise ValueError(f"labels must be from 0 to num_classes - 1 = {num_classes - 1}, got {labels.tolist()}")
+        came = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"labels must be from 0 to num_classes - 1 = {num_classes - 1}, got {came}")
     zeros = torch.zeros(len(labels), num_classes, dtype=torch.float32, device=labels.device)
-    return zeros.scatter_(1, labels.long()[:, None], 1)
+    return zeros.scatter_(1, labels[:, None], 1)
 
 
 def _mix(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None) -> Tensor:
@@ -135,10 +137,10 @@ def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
     """Return `fill` as a tensor of the dtype of x that broadcasts to it."""
     if not isinstance(fill, Tensor):
         return x.new_full((), _checks.fits("fill", fill, x.dtype))
-    if fill.device != x.device:
+    if _checks.tensor("fill", fill).device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
-    if fill.dtype.is_floating_point and not x.dtype.is_floating_point:
+    if fill.dtype != x.dtype and (not x.dtype.is_floating_point or fill.dtype.is_complex):
         raise TypeError(f"fill of {fill.dtype} does not fit x of {x.dtype}: try fill.to({x.dtype})")
-    if not _checks.broadcasts(fill, x):
+    if not _tensors.broadcasts(fill, x):
         raise ValueError(f"fill of shape {tuple(fill.shape)} does not broadcast to {tuple(x.shape)}: try (C, 1, 1)")
     return fill.to(x.dtype)

@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cowmask import _checks
+from cowmask import _checks, _tensors
 from cowmask.masks import box_masks, constant_masks, cow_masks
 from cowmask.mixing import erase, fill_like, mix, mix_labels, mix_with_previous, one_hot
 
@@ -60,14 +60,15 @@ class _Mixer(_Transform):
         Raises:
             TypeError, ValueError: A tensor is of the wrong type or shape; a batch of one comes without `partner`.
         """
-        tensors = (_checks.images(images), *targets)
-        partners = _checks.partners(partner, tensors)
-        are_labels = [False] + [_checks.is_labels(position, target, images) for position, target in enumerate(targets)]
+        _checks.draw_device(generator, _tensors.images(images).device)
+        tensors = (images, *(_checks.tensor(f"targets[{position}]", target) for position, target in enumerate(targets)))
+        partners = _tensors.partners(partner, tensors)
+        are_labels = [False] + [_tensors.is_labels(position, target, images) for position, target in enumerate(targets)]
         pairs = [
             (self._prepared(x, is_label), None if other is None else self._prepared(other, is_label))
             for x, other, is_label in zip(tensors, partners, are_labels, strict=True)
         ]
-        mask = self.sample(images, generator) if mask is None else _checks.image_masks(mask, images)
+        mask = self.sample(images, generator) if mask is None else _tensors.image_masks(mask, images)
         mixed = tuple(
             mix_labels(x, other, mask) if is_label else _mix_dense(x, other, mask)
             for (x, other), is_label in zip(pairs, are_labels, strict=True)
@@ -93,7 +94,7 @@ class _Eraser(_Transform):
         if isinstance(fill, Tensor):
             self.register_buffer("fill", fill, persistent=False)  # follows .to(device)
         else:
-            self.fill = _checks.number("fill", fill, _checks.Bounds())
+            self.fill = _checks.number("fill", fill, _checks.Bounds(), _checks.FILL)
 
     def forward(
         self, images: Tensor, *targets: Any, mask: Tensor | None = None, generator: torch.Generator | None = None
@@ -113,8 +114,9 @@ class _Eraser(_Transform):
         Raises:
             TypeError, ValueError: A tensor is of the wrong type or shape.
         """
-        fill = fill_like(_checks.images(images), self.fill)
-        mask = self.sample(images, generator) if mask is None else _checks.image_masks(mask, images)
+        _checks.draw_device(generator, _tensors.images(images).device)
+        fill = fill_like(images, self.fill)
+        mask = self.sample(images, generator) if mask is None else _tensors.image_masks(mask, images)
         return (erase(images, mask, fill), *targets) if targets else erase(images, mask, fill)
 
 
@@ -149,7 +151,7 @@ class CowMix(_Mixer):
     ) -> None:
         super().__init__(num_classes)
         _checks.cow_settings(sigma, proportion, spacing)
-        self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
+        self.sigma, self.proportion, self.spacing = _plain(sigma), _plain(proportion), spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = taken from the partner, on the device of the images."""
@@ -187,7 +189,7 @@ class CowOut(_Eraser):
     ) -> None:
         super().__init__(fill)
         _checks.cow_settings(sigma, proportion, spacing)
-        self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
+        self.sigma, self.proportion, self.spacing = _plain(sigma), _plain(proportion), spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = kept, on the device of the images."""
@@ -224,7 +226,7 @@ class CutMix(_Mixer):
     ) -> None:
         super().__init__(num_classes)
         _checks.box_settings(area, aspect, n_boxes, clip)
-        self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
+        self.area, self.aspect, self.n_boxes, self.clip = _plain(area), aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = taken from the partner, on the device of the images."""
@@ -259,7 +261,7 @@ class CutOut(_Eraser):
     ) -> None:
         super().__init__(fill)
         _checks.box_settings(area, aspect, n_boxes, clip)
-        self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
+        self.area, self.aspect, self.n_boxes, self.clip = _plain(area), aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = kept, on the device of the images."""
@@ -289,22 +291,27 @@ class MixUp(_Mixer):
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw the partner's weights (B, 1, 1, ...) float32 in [0, 1], on the device of the images."""
-        _checks.images(images)
+        _tensors.images(images)
         return constant_masks(len(images), images.ndim - 2, self.alpha, generator, images.device)
 
     def _prepared(self, x: Tensor, is_label: bool) -> Tensor:
         if not is_label and not x.dtype.is_floating_point:
             raise TypeError(
-                f"MixUp blends floating images and targets, got {x.dtype}: pass x.float(), or probabilities"
+                f"MixUp blends: images and dense targets must be floating, got {x.dtype}: "
+                "pass images.float(), and probabilities or one-hot for class indices"
             )
         return super()._prepared(x, is_label)
+
+
+def _plain(values: _checks.Values) -> _checks.Values:
+    return values.detach() if isinstance(values, Tensor) else values  # no parameter of the module
 
 
 def _sample(
     draw: Callable[..., Tensor], images: Tensor, generator: torch.Generator | None, *args: Any, **options: Any
 ) -> Tensor:
     """Draw one mask per image, on the images' device."""
-    size = _checks.images(images).shape[2:]
+    size = _tensors.images(images).shape[2:]
     return draw(len(images), size, *args, **options, generator=generator, device=images.device)
 
 

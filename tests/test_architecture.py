@@ -15,14 +15,15 @@ PACKAGE = ROOT / "cowmask"
 # Each module, and those it may import. Whatever is not listed may import nothing of the package.
 ARROWS: dict[str, set[str]] = {
     "_checks": set(),
+    "_tensors": {"_checks"},
     "_operators": set(),
     "_direct": set(),
     "_spectral": {"_direct"},
     "_draw": {"_checks", "_direct", "_operators", "_spectral"},
     "masks": {"_checks", "_draw"},
-    "mixing": {"_checks", "_operators"},
-    "transforms": {"_checks", "masks", "mixing"},
-    "consistency": {"_checks"},
+    "mixing": {"_checks", "_operators", "_tensors"},
+    "transforms": {"_checks", "_tensors", "masks", "mixing"},
+    "consistency": {"_checks", "_operators"},
     "__init__": {"consistency", "masks", "mixing", "transforms"},
 }
 RANDOM = {

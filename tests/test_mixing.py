@@ -25,11 +25,11 @@ def test_mix_takes_b_where_the_mask_is_true(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_erase_keeps_x_where_the_mask_is_true(dtype: torch.dtype) -> None:
     x, mask = some((4, 3, 9, 7), dtype), torch.rand(4, 1, 9, 7) < 0.5
-    fill = torch.tensor([0, 1, 1]).view(3, 1, 1)
+    fill = torch.tensor([0, 1, 1], dtype=dtype).view(3, 1, 1)
     erased, kept = erase(x, mask, fill), mask.expand_as(x)
     assert erased.dtype == dtype
     assert torch.equal(erased[kept], x[kept])
-    assert torch.equal(erased[~kept], fill.to(dtype).expand_as(x)[~kept])
+    assert torch.equal(erased[~kept], fill.expand_as(x)[~kept])
     assert torch.equal(erase(x, mask), erase(x, mask, 0))
 
 

@@ -15,7 +15,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
-from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, _spectral, box_masks, cow_masks
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, _spectral, box_masks, consistency_loss, cow_masks
+from cowmask.consistency import Distance
 
 TRANSFORMS: list[nn.Module] = [
     CowMix(num_classes=7),
@@ -90,6 +91,18 @@ def test_compiled_training_step_has_the_gradient_of_the_eager_one() -> None:
         assert leaf.grad is not None
         gradients.append(leaf.grad)
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("distance", ["mse", "bce", "ce"])
+def test_the_loss_compiles_whole(distance: Distance) -> None:
+    logits, probs = torch.randn(4, 5, 40, 50, requires_grad=True), torch.randn(4, 5, 40, 50).mul(5).softmax(1)
+    mask, valid = torch.rand(4, 1, 40, 50) < 0.5, torch.rand(4, 1, 40, 50) < 0.9
+    compiled = torch.compile(consistency_loss, fullgraph=True, backend="aot_eager")
+    losses = [loss(logits, probs, mask, valid=valid, distance=distance) for loss in (consistency_loss, compiled)]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits) for loss in losses))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert consistency_loss(torch.empty(2, 3, 4), torch.empty(2, 3, 4), distance=distance).shape == ()
 
 
 @pytest.mark.parametrize("strict", [False, True])
