@@ -56,6 +56,7 @@ def _fresh_compiler() -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor's own, torch < 2.14
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 @every_transform
 def test_compiles_whole_and_draws_what_eager_code_draws(transform: nn.Module, backend: str) -> None:
@@ -105,6 +106,7 @@ def test_the_loss_compiles_whole(distance: Distance) -> None:
         assert consistency_loss(torch.empty(2, 3, 4), torch.empty(2, 3, 4), distance=distance).shape == ()
 
 
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch.export's own, torch < 2.14
 @pytest.mark.parametrize("strict", [False, True])
 @every_transform
 def test_exports_saves_and_loads(transform: nn.Module, strict: bool) -> None:
