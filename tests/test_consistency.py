@@ -94,6 +94,8 @@ def test_autocast_and_half_precision_are_computed_in_float32() -> None:
     loss = consistency_loss(logits, probs)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(consistency_loss(logits, probs), loss)
+    mask = torch.rand(2, 1, 8, 8)
+    assert consistency_loss(logits, probs, mask.double()).dtype == torch.float32
     half = consistency_loss(logits.half(), probs.half())
     assert half.dtype == torch.float32
     assert torch.allclose(half, loss, rtol=0.02)

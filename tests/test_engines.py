@@ -125,6 +125,17 @@ def test_no_more_comparisons_than_the_level_allows_for() -> None:
     assert len(METHODS) * (sum(map(len, few)) + 2) <= distribution.BUDGET
 
 
+def test_each_row_is_cut_at_its_own_coefficients_and_taps() -> None:
+    sigmas, length = torch.tensor([1.5, 4.0, 30.0]), 100
+    together = _spectral.transfer(sigmas, 50.0, length, length)
+    for sigma, row in zip(sigmas, together, strict=True):
+        k = _spectral.n_coefficients(length, float(sigma))
+        alone = _spectral.transfer(sigma[None], float(sigma), length, k)[0]
+        assert torch.allclose(row[:k], alone, atol=1e-6)
+        assert not row[k:].any()
+    assert (together != 0).sum(1).diff().max() < 0  # fewer for larger sigmas
+
+
 @dataclass(frozen=True)
 class Wrong:
     """An engine with one fault: what is changed where, and which of the checks below must catch it."""

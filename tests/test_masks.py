@@ -232,6 +232,12 @@ def test_clipped_boxes_are_the_original_ones(originals: list[np.ndarray], area: 
     assert stats.chisquare(counts).pvalue > LEVEL
 
 
+def test_a_clipped_box_of_odd_side_is_centred_on_its_pixel() -> None:
+    masks = box_masks(9000, (9,), 3 / 9, clip=True)[:, 0].float().mean(0)
+    expected = torch.tensor([2, 3, 3, 3, 3, 3, 3, 3, 2]) / 9  # of nine centres, those at most one pixel away
+    assert (masks - expected).abs().max() < 0.03
+
+
 def test_boxes_of_any_number_of_axes_share_their_area_evenly() -> None:
     masks = box_masks(3000, (30, 40, 50), 0.2, generator=torch.Generator().manual_seed(0))[:, 0]
     sides = torch.stack([masks.any(others[0]).any(others[1]).sum(1) for others in ((3, 2), (3, 1), (2, 1))], 1)

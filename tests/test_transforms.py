@@ -119,3 +119,10 @@ def test_uint8_images_stay_uint8() -> None:
 
 def test_repr_shows_the_arguments() -> None:
     assert repr(CowMix(sigma=(2, 8))) == "CowMix(sigma=(2, 8), proportion=0.5, spacing=None, num_classes=None)"
+
+
+def test_values_given_as_a_parameter_are_none_of_the_modules() -> None:
+    values = nn.Parameter(torch.tensor([0.2, 0.8]))
+    for transform in (CowMix(4 + values), CowMix(proportion=values), CutMix(area=values), CutOut(area=values)):
+        assert not list(transform.parameters())
+        assert transform(images(2)).grad_fn is None
