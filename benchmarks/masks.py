@@ -41,7 +41,10 @@ def methods(options: Options) -> dict[str, Callable[[], object]]:
         half = (0.5, 0.5)
         return np.stack([draw_cow_mask(rng, options.size, options.sigma, half) for _ in range(options.n)])
 
-    return {"listing 1": listing_1, "cowmask": lambda: cow_masks(options.n, options.size, options.sigma)}
+    def ours(method: str) -> Callable[[], object]:
+        return lambda: cow_masks(options.n, options.size, options.sigma, method=method)
+
+    return {"listing 1": listing_1, "direct": ours("direct"), "spectral": ours("spectral")}
 
 
 def main(options: Options) -> None:
