@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +27,8 @@ def load(config: Config) -> Dataset:
     """Read CamVid, or draw the built-in scenes where there is none."""
     if config.data is not None:
         return load_camvid(config.data, config.size)
-    print("No --data given: training on the built-in procedural street scenes.")
+    if PartialState().is_main_process:
+        print("No --data given: training on the built-in procedural street scenes.")
     return load_street(config.size)
 
 
@@ -64,10 +66,17 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
 def main(config: Config) -> None:
     """Train each method and show how they compare."""
     data = load(config)
-    config.out.mkdir(parents=True, exist_ok=True)
     outcomes: dict[str, Outcome] = {name: Trainer(config, data, name).fit() for name in config.method}
+    if PartialState().is_main_process:
+        report_on(config, data, outcomes)
+    PartialState().destroy_process_group()
+
+
+def report_on(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> None:
+    """Print the table, and write metrics.json and the panel."""
     Console().print(results_table(data, outcomes, config.size))
     report = config.out / "metrics.json"
+    config.out.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
     panel = config.out / "panel.png"
     predictions = {name: outcome.predictions for name, outcome in outcomes.items()}

@@ -4,7 +4,7 @@ import csv
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,12 +12,14 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from segmentation.config import CAMVID, Config, ConfigError, parse
+from cowmask import CowMix
+from segmentation.batches import SUBSETS, Batches, labelled_subset, listed_subset, shuffled_batches
+from segmentation.config import CAMVID, PAPER, Config, ConfigError, parse
 from segmentation.datasets import VOID, DataError, Dataset, load_street
 from segmentation.evaluation import predict, score
-from segmentation.methods import Mix, build_method
+from segmentation.methods import Augment, Erase, MethodName, Mix, Perturbed, build_method
 from segmentation.networks import NetworkError, build_unet
-from segmentation.trainer import Trainer, labelled_subset, shuffled_batches
+from segmentation.trainer import Task, Trainer
 
 SIZE = (32, 64)
 TINY = Config(size=SIZE, encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), batch_size=3, labelled=4)
@@ -110,17 +112,86 @@ def test_labelled_subset_follows_from_the_seed() -> None:
     assert len(set(labelled_subset(367, 30, 1))) == 30
 
 
-@pytest.mark.parametrize("name", ["cutmix", "cowmix"])
+def see(images: Tensor) -> Tensor:
+    """Stand for the teacher: a map of each pixel by itself."""
+    return images * 2
+
+
+@pytest.mark.parametrize("name", ["ict", "cutmix", "cowmix", "cutmix_fixed"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_images_and_predictions_are_mixed_alike(name: Any, batch: int) -> None:
-    mix = build_method(name, sigma=(1, 4)).perturb
+    mix = build_method(name, (16, 16), sigma=(1, 4)).perturb
     assert isinstance(mix, Mix)
-
-    def see(images: Tensor) -> Tensor:
-        return images * 2
-
     mixed = mix(lambda: torch.rand(batch, 3, 16, 16), see)
-    assert torch.equal(mixed.probabilities, see(mixed.images))
+    assert torch.allclose(mixed.probabilities, see(mixed.images))
+    assert mixed.mask is None
+    assert mixed.valid is None
+
+
+@pytest.mark.parametrize("name", ["cutout", "cowout", "cutout_square"])
+def test_what_is_erased_is_what_does_not_count(name: Any) -> None:
+    erase = build_method(name, (16, 16), sigma=(1, 4)).perturb
+    assert isinstance(erase, Erase)
+    images = torch.rand(5, 3, 16, 16) + 0.1
+    erased = erase(lambda: images, see)
+    assert erased.mask is not None
+    assert erased.mask.dtype == torch.bool
+    assert not erased.mask.all()
+    assert torch.equal(erased.images, images * erased.mask)
+    assert torch.equal(erased.probabilities, see(images))
+
+
+def test_standard_augmentation_maps_predictions_with_the_images() -> None:
+    augment = build_method("std_aug", (48, 64), sigma=(1, 4), translation=6.0).perturb
+    assert isinstance(augment, Augment)
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 48), torch.linspace(0, 1, 64), indexing="ij")
+    images = torch.stack([rows, columns, rows * 0 + 0.5]).expand(8, 3, 48, 64)
+    # The probabilities tell where each pixel came from; a smooth image is resampled without loss. Brightness and
+    # contrast change the images alone.
+    moved = augment(lambda: images, lambda x: x)
+    assert moved.valid is not None
+    assert moved.valid.dtype == torch.bool
+    assert 0.5 < moved.valid.float().mean() < 0.99
+    inside = moved.valid.expand(8, 3, 48, 64)
+    assert torch.allclose(moved.probabilities[:, 2:][moved.valid], torch.tensor(0.5), atol=1e-3)
+    assert not torch.allclose(moved.images[inside], moved.probabilities[inside], atol=0.05)  # recoloured
+    for image, probabilities, valid in zip(moved.images, moved.probabilities, moved.valid[:, 0], strict=True):
+        for channel in (0, 1):  # where colour follows one axis, it is the same function of the probability everywhere
+            seen, expected = image[channel][valid], probabilities[channel][valid]
+            middle = (seen > 0.02) & (seen < 0.98)
+            assert torch.corrcoef(torch.stack([seen[middle], expected[middle]]))[0, 1] > 0.999
+
+
+def test_every_method_of_the_list_is_built() -> None:
+    unlabelled = {name for name in get_args(MethodName) if build_method(name, (16, 16), (1, 4)).perturb is not None}
+    assert set(get_args(MethodName)) - unlabelled == {"supervised", "full"}
+    assert [name for name in get_args(MethodName) if build_method(name, (16, 16), (1, 4)).all_labels] == ["full"]
+    cowmix = build_method("cowmix", (16, 16), (1, 4), proportion=(0.2, 0.3)).perturb
+    assert isinstance(cowmix, Mix)
+    assert cowmix.transform.proportion == (0.2, 0.3)
+
+
+def test_processes_share_the_global_batch() -> None:
+    images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1).expand(12, 3, 4, 4)
+    cpu = torch.device("cpu")
+    whole = Batches((images,), 4, 7, cpu)
+    parts = [Batches((images,), 2, 7, cpu, rank, 2) for rank in range(2)]
+    for _ in range(5):
+        numbers, *shares = (batches.draw()[0][:, 0, 0, 0] for batches in (whole, *parts))
+        assert sorted(torch.cat(shares).tolist()) == sorted(numbers.tolist())
+    parts[0].skip(8)
+    assert parts[0].drawn == 8
+
+
+def test_listed_subsets() -> None:
+    names = tuple(sorted({name for line in SUBSETS.read_text().splitlines()[1:] for name in line.split()}))
+    chosen = listed_subset(names, 3)
+    assert len(chosen) == 30
+    assert chosen != listed_subset(names, 4)
+    with pytest.raises(DataError, match="--subset must be from 0 to 9, got 10"):
+        listed_subset(names, 10)
+    with pytest.raises(DataError, match="not in the data"):
+        listed_subset(names[1:], [names[0] in line for line in SUBSETS.read_text().splitlines()[1:]].index(True))
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
@@ -200,7 +271,7 @@ def test_the_teacher_predicts_by_its_batch_and_keeps_averaged_buffers(data: Data
     trainer = Trainer(replace(TINY, out=tmp_path), data, "cowmix")
     before = {name: value.clone() for name, value in trainer.teacher.named_buffers() if "running" in name}
     trainer.teacher.train()
-    trainer._teach(trainer.draw_unlabelled())
+    trainer.teach(trainer.draw_unlabelled())
     after = dict(trainer.teacher.named_buffers())
     assert before
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -211,3 +282,49 @@ def test_data_changes_the_defaults_of_what_is_not_given() -> None:
     config = parse(["--data", "somewhere", "--seed", "3", "--size", "180", "240"])
     assert config == replace(CAMVID, data=Path("somewhere"), seed=3, size=(180, 240))
     assert config.mask_sigma == (2, 8)  # the paper's 4-16 is at 480x360
+
+
+def test_the_papers_recipe() -> None:
+    with pytest.raises(ConfigError, match="recipe paper needs --data"):
+        parse(["--recipe", "paper"])
+    config = parse(["--recipe", "paper", "--data", "somewhere"])
+    assert config == replace(PAPER, data=Path("somewhere"))
+    assert (config.batch_size, config.learning_rate, config.encoder) == (1, 1e-4, "resnet50")
+    assert config.iterations_of("cowmix") == 110_100
+    assert config.iterations_of("std_aug") == 18_350
+    assert replace(config, iterations=7).iterations_of("cowout") == 7
+
+
+@pytest.mark.parametrize("name", get_args(MethodName))
+def test_every_method_takes_a_step(data: Dataset, tmp_path: Path, name: MethodName) -> None:
+    trainer = Trainer(replace(TINY, threshold=0.1, out=tmp_path), data, name)
+    scalars = trainer.step()
+    assert all(value.isfinite() for value in scalars.values())
+    assert ("loss/consistency" in scalars) == (name not in ("supervised", "full"))
+
+
+def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) -> None:
+    """The confidence is the mean over all, before it multiplies; so is every other denominator."""
+    ends = []
+    for batch, accumulate in ((4, 1), (2, 2)):
+        config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.2, out=tmp_path / str(batch))
+        trainer = Trainer(config, data, "cowmix")
+        trainer.student.eval()
+        for mode in (trainer.student, trainer.teacher):
+            mode.train = lambda _=True: None  # batch-norm frozen: the batches differ in nothing else
+        trainer.teacher.eval()
+        images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+        targets = torch.randint(0, 6, (4, *SIZE), generator=torch.Generator().manual_seed(0))
+        targets[0, :20] = VOID  # the halves have other denominators
+        mixed = CowMix(sigma=2)(images, generator=torch.Generator().manual_seed(0))
+        probabilities = (5 * torch.rand(4, 6, *SIZE, generator=torch.Generator().manual_seed(1))).softmax(1)
+        valid = torch.rand(4, 1, *SIZE, generator=torch.Generator().manual_seed(2)) < torch.linspace(0.2, 1, 4).view(
+            -1, 1, 1, 1
+        )
+        everything = zip(*(x.split(batch) for x in (images, targets, mixed, probabilities, valid)), strict=True)
+        tasks = iter([Task(x, y, Perturbed(m, p, valid=v)) for x, y, m, p, v in everything])
+        trainer._draw_task = lambda tasks=tasks: next(tasks)
+        scalars = trainer.step()
+        ends.append((scalars, weights(trainer)))
+    for name, value in ends[0][0].items():
+        assert torch.allclose(value, ends[1][0][name], rtol=1e-5)

@@ -37,6 +37,7 @@ class Split(Protocol):
     """Images that are decoded at once, and labels that are read only for the images asked for."""
 
     images: Tensor  # (N, 3, H, W) uint8
+    names: tuple[str, ...]  # of the images
 
     def labels(self, indices: Sequence[int]) -> Tensor:
         """Return the label maps (len(indices), H, W) uint8, VOID where there is none."""
@@ -68,6 +69,7 @@ class CamVidSplit:
         self._frames = sorted(path for path in (root / split).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
         if not self._frames:
             raise DataError(f"{root / split} holds no PNG or JPEG frames.")
+        self.names = tuple(path.stem for path in self._frames)
         pixels = [_read(path, "RGB", size, Image.Resampling.BILINEAR) for path in self._frames]
         self.images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
@@ -94,6 +96,7 @@ class StreetSplit:
     def __init__(self, n: int, size: tuple[int, int], seed: int) -> None:
         images, labels = street.street_scenes(n, size, seed)
         self.images, self._labels = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        self.names = tuple(f"street-{seed}-{index}" for index in range(n))
 
     def labels(self, indices: Sequence[int]) -> Tensor:
         """Return the label maps (len(indices), H, W) uint8."""

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from cowmask import CowMix
-from segmentation.datasets import VOID, Dataset
+from segmentation.datasets import VOID, Dataset, Split
 
 # A colour per class name, as CamVid's and Cityscapes' own where they have one.
 _COLOURS = {
@@ -82,3 +82,13 @@ def save_panel(
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def strips(split: Split, predictions: Tensor, classes: Sequence[str], rows: int = 4) -> np.ndarray:
+    """Return image, truth and prediction side by side, (rows, H, 3 * W, 3) in [0, 1], of images spread over the set."""
+    chosen = torch.linspace(0, len(predictions) - 1, rows).round().long().tolist()
+    images = split.images[chosen].permute(0, 2, 3, 1).numpy() / 255
+    truth, seen = (
+        np.stack([colour_labels(one, classes) for one in maps]) for maps in (split.labels(chosen), predictions[chosen])
+    )
+    return np.concatenate([images, truth, seen], axis=2)

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from accelerate.tracking import GeneralTracker, TensorBoardTracker, on_main_process
+from accelerate.tracking import GeneralTracker, TensorBoardTracker
 
 
 class CSVTracker(GeneralTracker):
@@ -14,30 +14,31 @@ class CSVTracker(GeneralTracker):
     requires_logging_directory = False
     main_process_only = True
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
+    def __init__(self, path: Path, start: int) -> None:
+        """Go on at step `start`: what an interrupted run wrote after it is dropped."""
+        super().__init__(_blank=True)
         self._path = path
+        kept: list[tuple[str, ...]] = [("step", "name", "value")]
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.reader(file) if len(row) == 3]  # the last may have been cut short
+            kept += [tuple(row) for row in rows[1:] if int(row[0]) <= start and not row[1].startswith("test/")]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
 
     @property
     def tracker(self) -> Path:
         """The file."""
         return self._path
 
-    @on_main_process
-    def store_init_configuration(self, values: dict[str, Any]) -> None:
-        """Nothing: the options stand in metrics.json."""
-
-    @on_main_process
     def log(self, values: dict[str, float], step: int | None = None, **_: Any) -> None:
         """Append the scalars."""
-        new = not self._path.exists()
         with self._path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(("step", "name", "value"))
-            writer.writerows((step, name, value) for name, value in values.items())
+            csv.writer(file).writerows((step, name, value) for name, value in values.items())
 
 
-def trackers(folder: Path) -> list[GeneralTracker]:
-    """Return the loggers of a run whose files lie in `folder`."""
-    return [TensorBoardTracker(run_name="tensorboard", logging_dir=folder), CSVTracker(folder / "log.csv")]
+def trackers(folder: Path, start: int) -> list[GeneralTracker]:
+    """Return the loggers of a run whose files lie in `folder` and that goes on at step `start`."""
+    board = TensorBoardTracker(run_name="tensorboard", logging_dir=folder, purge_step=start + 1)
+    board.start()
+    return [board, CSVTracker(folder / "log.csv", start)]

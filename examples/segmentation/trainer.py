@@ -1,27 +1,28 @@
-"""The mean teacher trainer: one loop for every method."""
+"""The mean teacher trainer: one loop for every method, on one device or many."""
 
 import json
 import shutil
-from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-import kornia.augmentation as K
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from torch import Tensor
+from accelerate.utils import broadcast, set_seed
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cowmask import consistency_loss
+from segmentation.batches import Batches, labelled_subset, listed_subset
+from segmentation.checkpoints import Checkpoints
 from segmentation.config import Config, ConfigError
-from segmentation.datasets import VOID, DataError, Dataset, Split
-from segmentation.evaluation import Scores, predict, score
-from segmentation.methods import Method, MethodName, build_method
+from segmentation.datasets import VOID, Dataset, Split
+from segmentation.evaluation import Scores, evaluate
+from segmentation.methods import Method, MethodName, Perturbed, build_method
 from segmentation.networks import build_unet
+from segmentation.pictures import strips
 from segmentation.tracking import trackers
 
 _FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}  # when a run is resumed
@@ -35,23 +36,20 @@ class Outcome(NamedTuple):
     predictions: Tensor  # (N, H, W) uint8
 
 
-def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Yield batches of indices below `n` for ever, every index once in each pass."""
-    generator = torch.Generator().manual_seed(seed)
-    queue = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(queue) < batch_size:
-            queue = torch.cat([queue, torch.randperm(n, generator=generator)])
-        batch, queue = queue[:batch_size], queue[batch_size:]
-        yield batch
+class Task(NamedTuple):
+    """What one pass of the student is about."""
+
+    images: Tensor  # (B, 3, H, W), labelled
+    targets: Tensor  # (B, H, W)
+    unlabelled: Perturbed | None
 
 
-def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
-    """Return which `labelled` of `n` images the seed stands for, in order."""
-    if labelled > n:
-        raise DataError(f"--labelled {labelled} is more than the {n} images of the training set.")
-    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:labelled]
-    return sorted(chosen.tolist())
+class Totals(NamedTuple):
+    """Numbers of pixels in the tasks of one optimiser step, on all processes together."""
+
+    labelled: Tensor  # not void
+    valid: Tensor  # of the unlabelled images
+    confident: Tensor  # of the valid ones, where the teacher is
 
 
 @dataclass
@@ -71,23 +69,58 @@ class _Progress:
 
 
 class Trainer:
-    """Train one method of one configuration."""
+    """Train one method of one configuration. Every process of a distributed run makes one."""
 
     def __init__(self, config: Config, data: Dataset, name: MethodName) -> None:
         self.config, self.data, self.name = config, data, name
         self.folder = config.out / name
+        self.iterations = config.iterations_of(name)
         precision = "no" if config.precision == "fp32" else config.precision
-        self.accelerator = Accelerator(mixed_precision=precision, log_with=trackers(self.folder))
-        self.device = self.accelerator.device
-        set_seed(config.seed, device_specific=True)  # seed + rank: every rank draws different masks
-        self.method: Method = build_method(name, config.mask_sigma)
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+        self.device, self.world = self.accelerator.device, self.accelerator.num_processes
+        self.method: Method = build_method(name, config.size, config.mask_sigma, config.proportion, config.translation)
+        set_seed(config.seed)  # the same initial weights on every process
         self._build()
+        set_seed(config.seed, device_specific=True)  # seed + rank: every process draws masks of its own
         self._load_batches(data.train)
+        self.checkpoints = Checkpoints(self.folder, self.accelerator)
         self._prepare_folder()
+
+    def _build(self) -> None:
+        config = self.config
+        student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
+        student = student.to(self.device).to(memory_format=torch.channels_last)
+        decay = config.ema if config.teacher == "ema" else 0.0  # 0: the student itself, one step old (Pi-model)
+        self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self.teacher.requires_grad_(False)
+        for module in self.teacher.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = 0.0  # its buffers are the student's, averaged, also where it predicts by batch
+        if config.compile:
+            student.compile()
+            self.teacher.module.compile()
+        optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
+        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
+        power = 0.9 if config.schedule == "poly" else 0.0
+        self.scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.iterations, power)
+        self.progress = _Progress()
+        self.accelerator.register_for_checkpointing(self.teacher, self.scheduler, self.progress)
+
+    def _load_batches(self, train: Split) -> None:
+        config, n = self.config, len(train.images)
+        if self.method.all_labels:
+            chosen = list(range(n))
+        elif config.subset is not None:
+            chosen = listed_subset(train.names, config.subset)
+        else:
+            chosen = labelled_subset(n, config.labelled, config.seed)
+        place = (self.device, self.accelerator.process_index, self.world)
+        labelled = (train.images[chosen], train.labels(chosen))
+        self._labelled = Batches(labelled, config.batch_size, config.seed, *place)
+        self._unlabelled = Batches((train.images,), config.batch_size, config.seed + 1, *place)
 
     def _prepare_folder(self) -> None:
         """Make the run's folder; without `resume`, clear it of an earlier run's files."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         options = {key: str(value) for key, value in asdict(self.config).items() if key not in _FREE_TO_CHANGE}
         path = self.folder / "options.json"
         if self.config.resume and path.exists():
@@ -96,149 +129,176 @@ class Trainer:
                 raise ConfigError(
                     f"{self.folder} was begun with other options ({', '.join(changed)}): cannot resume it."
                 )
-        elif not self.config.resume:
-            for folder in (*self._checkpoints(), self.folder / "tensorboard"):
-                shutil.rmtree(folder, ignore_errors=True)
-            (self.folder / "log.csv").unlink(missing_ok=True)
-        path.write_text(json.dumps(options, indent=2) + "\n")
-
-    def _build(self) -> None:
-        config = self.config
-        student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
-        student = student.to(self.device).to(memory_format=torch.channels_last)
-        self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-        self.teacher.requires_grad_(False)
-        for module in self.teacher.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.0  # its buffers are the student's, averaged, also where it predicts by batch
-        optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
-        self.scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, config.iterations, power=0.9)
-        self.progress = _Progress()
-        self.accelerator.register_for_checkpointing(self.teacher, self.scheduler, self.progress)
-
-    def _load_batches(self, train: Split) -> None:
-        config, n = self.config, len(train.images)
-        chosen = list(range(n)) if self.method.all_labels else labelled_subset(n, config.labelled, config.seed)
-        self.labelled_images, self.labels = train.images[chosen], train.labels(chosen)
-        self._labelled = shuffled_batches(len(chosen), config.batch_size, config.seed)
-        self._unlabelled = shuffled_batches(n, config.batch_size, config.seed + 1)
-        self._flip_both = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"])
-        self._flip = K.RandomHorizontalFlip()
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            if not self.config.resume:
+                self.checkpoints.clear()
+                shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+                (self.folder / "log.csv").unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(options, indent=2) + "\n")
+        self.accelerator.wait_for_everyone()
 
     def draw_labelled(self) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, H, W) in [0, 1] and labels (B, H, W)."""
-        indices = next(self._labelled)
-        self.progress.labelled_batches += 1
-        images, labels = self._to_device(self.labelled_images[indices]), self.labels[indices].to(self.device)
-        images, targets = self._flip_both(images, labels[:, None].float())
-        return images.contiguous(memory_format=torch.channels_last), targets[:, 0].long()
+        images, labels = self._labelled.draw()
+        self.progress.labelled_batches = self._labelled.drawn
+        return images, labels
 
     def draw_unlabelled(self) -> Tensor:
         """Return images (B, 3, H, W) in [0, 1]."""
-        self.progress.unlabelled_batches += 1
-        images = self._flip(self._to_device(self.data.train.images[next(self._unlabelled)]))
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def _to_device(self, images: Tensor) -> Tensor:
-        return images.to(self.device, non_blocking=True).float() / 255
+        (images,) = self._unlabelled.draw()
+        self.progress.unlabelled_batches = self._unlabelled.drawn
+        return images
 
     @torch.no_grad()
-    def _teach(self, images: Tensor) -> Tensor:
-        """Return the teacher's probabilities (B, K, H, W)."""
-        return self.teacher(images).softmax(1)
+    def teach(self, images: Tensor) -> Tensor:
+        """Return the teacher's probabilities (B, K, H, W), float32."""
+        with self.accelerator.autocast():
+            return self.teacher(images).float().softmax(1)
+
+    @torch.no_grad()
+    def _draw_task(self) -> Task:
+        images, targets = self.draw_labelled()
+        perturb = self.method.perturb
+        return Task(images, targets, None if perturb is None else perturb(self.draw_unlabelled, self.teach))
+
+    def _count(self, tasks: list[Task]) -> Totals:
+        counts = []
+        for task in tasks:
+            labelled = (task.targets != VOID).sum()
+            valid = confident = torch.zeros_like(labelled)
+            if task.unlabelled is not None:
+                where = _valid(task.unlabelled)
+                valid = where.sum()
+                confident = (
+                    (task.unlabelled.probabilities.amax(1, keepdim=True) > self.config.threshold) & where
+                ).sum()
+            counts.append(torch.stack([labelled, valid, confident]))
+        return Totals(*self.accelerator.reduce(torch.stack(counts).sum(0)).clamp(min=1))
+
+    def _losses(self, task: Task, totals: Totals) -> dict[str, Tensor]:
+        """Return this task's part of the losses: summed over tasks and averaged over processes they are the step's."""
+        config, perturbed = self.config, task.unlabelled
+        # One pass for both: in two, batch-norm lets the student tell mixed images from labelled ones by their
+        # statistics, and what it learns of the one does not serve the other.
+        shown = task.images if perturbed is None else torch.cat([task.images, perturbed.images])
+        with self.accelerator.autocast():
+            logits = self.student(shown).float()
+        n = len(task.images)
+        supervised = F.cross_entropy(logits[:n], task.targets, ignore_index=VOID, reduction="sum")
+        losses = {"loss/supervised": supervised / totals.labelled * self.world}
+        if perturbed is not None:
+            per_pixel = config.confidence == "pixel"
+            # The mean confidence is over all tasks and processes, so it comes from `totals`, and not from the loss
+            # itself, which without a threshold has none.
+            distance = consistency_loss(
+                logits[n:],
+                perturbed.probabilities,
+                perturbed.mask,
+                valid=perturbed.valid,
+                threshold=config.threshold if per_pixel else 0.0,
+                per_pixel=per_pixel,
+            )
+            share = _valid(perturbed).sum() / totals.valid * self.world
+            factor = 1.0 if per_pixel else totals.confident / totals.valid
+            losses["loss/consistency"] = distance * share * factor
+        return losses
 
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its scalars, on the device."""
         config = self.config
         self.student.train()
         self.teacher.train(config.teacher_bn == "batch")
-        images, targets = self.draw_labelled()
-        with self.accelerator.autocast():
-            shown, taught = images, None
-            if self.method.perturb is not None:
-                # One pass for both: in two, batch-norm lets the student tell mixed images from labelled ones by their
-                # statistics, and what it learns of the one does not serve the other.
-                mixed, taught = self.method.perturb(self.draw_unlabelled, self._teach)
-                shown = torch.cat([images, mixed])
-            logits = self.student(shown)
-            loss = F.cross_entropy(logits[: len(images)], targets, ignore_index=VOID)
-            scalars = {"loss/supervised": loss.detach()}
-            if taught is not None:
-                consistency = consistency_loss(logits[len(images) :], taught, threshold=config.threshold)
-                loss = loss + config.consistency_weight * consistency
-                scalars["loss/consistency"] = consistency.detach()
-                scalars["confidence"] = (taught.amax(1) > config.threshold).float().mean()
-        self.accelerator.backward(loss)
+        tasks = [self._draw_task() for _ in range(config.accumulate)]
+        totals = self._count(tasks)
+        scalars: dict[str, Tensor] = {}
+        for task in tasks:
+            last = task is tasks[-1]
+            with nullcontext() if last else self.accelerator.no_sync(self.student):
+                losses = self._losses(task, totals)
+                weights = {"loss/supervised": 1.0, "loss/consistency": config.consistency_weight}
+                self.accelerator.backward(sum(weights[name] * loss for name, loss in losses.items()))
+            scalars = {name: scalars.get(name, 0) + loss.detach() for name, loss in losses.items()}
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
         self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
+        if tasks[0].unlabelled is not None:
+            scalars["confidence"] = totals.confident / totals.valid
         return scalars
 
     def fit(self) -> Outcome:
         """Train to the last iteration and score the test set."""
         config = self.config
-        self.accelerator.init_trackers("run")
         if config.resume:
             self._resume()
-        with tqdm(total=config.iterations, initial=self.progress.iteration, desc=self.name, dynamic_ncols=True) as bar:
-            while self.progress.iteration < config.iterations:
+        self.trackers = trackers(self.folder, self.progress.iteration) if self.accelerator.is_main_process else []
+        with tqdm(
+            total=self.iterations,
+            initial=self.progress.iteration,
+            desc=self.name,
+            dynamic_ncols=True,
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
+            while self.progress.iteration < self.iterations:
                 scalars = self.step()
                 self.progress.iteration += 1
                 bar.update()
                 done = self.progress.iteration
-                if done % 10 == 0 or done == config.iterations:  # reading them back waits for the device
-                    values = {name: value.item() for name, value in scalars.items()}
-                    self.accelerator.log(values, step=done)
+                if done % 10 == 0 or done == self.iterations:  # reading them back waits for the device
+                    values = {name: value.item() for name, value in self.accelerator.reduce(scalars, "mean").items()}
+                    self._log(values)
                     bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in values.items()})
-                if done % config.evaluate_every == 0 and done < config.iterations:
+                if done % config.evaluate_every == 0 and done < self.iterations:
                     self._validate()
-                if done % config.checkpoint_every == 0 or done == config.iterations:
-                    self._save()
+                if done % config.checkpoint_every == 0 or done == self.iterations:
+                    self.checkpoints.save(self.progress.iteration)
         return self._test()
 
+    def _log(self, values: dict[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(values, step=self.progress.iteration)
+
     def _scores(self, split: Split) -> tuple[Scores, Scores, Tensor]:
+        """Score student and teacher; the teacher's predictions are whole on the main process only."""
         labels, n_classes = split.labels(range(len(split.images))), len(self.data.classes)
-        with self.accelerator.autocast():
-            by_student, by_teacher = (
-                predict(network, split.images, self.device) for network in (self.student, self.teacher)
-            )
-        return score(by_student, labels, n_classes), score(by_teacher, labels, n_classes), by_teacher
+        self._share_buffers()
+        (by_student, _), (by_teacher, predictions) = (
+            evaluate(network, split.images, labels, n_classes, self.accelerator)
+            for network in (self.accelerator.unwrap_model(self.student), self.teacher)
+        )
+        return by_student, by_teacher, predictions
+
+    def _share_buffers(self) -> None:
+        """Give every process the first one's batch-norm statistics: between steps they differ."""
+        for network in (self.student, self.teacher) if self.world > 1 else ():
+            for buffer in network.buffers():
+                buffer.copy_(broadcast(buffer))
 
     def _validate(self) -> None:
-        student, teacher, _ = self._scores(self.data.val)
-        values = {"val/miou_student": student.miou, "val/miou_teacher": teacher.miou}
-        self.accelerator.log(values, step=self.progress.iteration)
+        student, teacher, predictions = self._scores(self.data.val)
+        self._log({"val/miou_student": student.miou, "val/miou_teacher": teacher.miou})
+        for tracker in self.trackers:
+            if tracker.name == "tensorboard":
+                pictures = strips(self.data.val, predictions, self.data.classes)
+                tracker.log_images({"val/image, truth, teacher": pictures}, self.progress.iteration, dataformats="NHWC")
 
     def _test(self) -> Outcome:
         outcome = Outcome(*self._scores(self.data.test))
-        values = {"test/miou_student": outcome.student.miou, "test/miou_teacher": outcome.teacher.miou}
-        self.accelerator.log(values, step=self.progress.iteration)
-        self.accelerator.end_training()
+        self._log({"test/miou_student": outcome.student.miou, "test/miou_teacher": outcome.teacher.miou})
+        for tracker in self.trackers:
+            tracker.finish()
         self.accelerator.save(self.teacher.module.state_dict(), self.folder / "teacher.pt")
         return outcome
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*"))
-
-    def _save(self) -> None:
-        old = self._checkpoints()
-        target = self.folder / f"checkpoint-{self.progress.iteration:08d}"
-        writing = self.folder / "writing"
-        # Not safetensors: it refuses channels_last weights.
-        self.accelerator.save_state(str(writing), safe_serialization=False)
-        if target in old:
-            shutil.rmtree(target)
-        writing.rename(target)  # whole or not at all
-        for checkpoint in old:
-            if checkpoint != target:
-                shutil.rmtree(checkpoint)
-
     def _resume(self) -> None:
-        if checkpoints := self._checkpoints():
-            self.accelerator.load_state(str(checkpoints[-1]))
-            for _ in range(self.progress.labelled_batches):
-                next(self._labelled)
-            for _ in range(self.progress.unlabelled_batches):
-                next(self._unlabelled)
+        if self.checkpoints.load_newest():
+            self._labelled.skip(self.progress.labelled_batches)
+            self._unlabelled.skip(self.progress.unlabelled_batches)
+
+
+def _valid(perturbed: Perturbed) -> Tensor:
+    """Return where there is an image, (B, 1, H, W) bool."""
+    everywhere = torch.ones_like(perturbed.images[:, :1], dtype=torch.bool)
+    return everywhere if perturbed.valid is None else perturbed.valid

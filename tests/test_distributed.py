@@ -1,0 +1,154 @@
+"""The trainer on two processes (gloo, CPU), and runs that are killed: by command, as a user runs them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import gather_object
+
+from cowmask import CowMix
+from segmentation.config import Config
+from segmentation.datasets import VOID, load_street
+from segmentation.methods import Perturbed
+from segmentation.trainer import Task, Trainer
+
+ROOT = Path(__file__).parents[1]
+SIZE = (32, 64)
+TINY = Config(size=SIZE, encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), threshold=0.2, labelled=4)
+
+
+def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
+    """Take this process's part of one step on a global batch of 4, masks and partners given, batch-norm frozen."""
+    data = load_street(SIZE, n_train=8, n_val=2, n_test=5)
+    trainer = Trainer(replace(TINY, batch_size=4 // world, out=out), data, "cowmix")
+    for network in (trainer.student.eval(), trainer.teacher.eval()):
+        network.train = lambda _=True: None
+    generator = torch.Generator().manual_seed(0)
+    images, others = (torch.rand(4, 3, *SIZE, generator=generator) for _ in range(2))
+    seen, partners = ((5 * torch.rand(4, 6, *SIZE, generator=generator)).softmax(1) for _ in range(2))
+    targets = torch.randint(0, 6, (4, *SIZE), generator=generator)
+    targets[0, :20] = VOID  # the processes have other denominators
+    valid = torch.rand(4, 1, *SIZE, generator=generator) < torch.linspace(0.2, 1, 4).view(4, 1, 1, 1)
+    mask = CowMix(sigma=2).sample(images, generator)
+    mine = slice(rank, None, world)
+    mixed = CowMix()(images[mine], seen[mine], partner=(others[mine], partners[mine]), mask=mask[mine])
+    task = Task(images[mine], targets[mine], Perturbed(*mixed, valid=valid[mine]))
+    trainer._draw_task = lambda: task
+    scalars = trainer.accelerator.reduce(trainer.step(), "mean")
+    # What follows differs from process to process: masks drawn, and parts of the test set scored.
+    drawn = gather_object([CowMix(sigma=2).sample(images).sum((1, 2, 3)).tolist()])
+    student, _, predictions = trainer._scores(data.test)
+    parameters = [parameter.detach().double().sum().item() for parameter in trainer.student.parameters()]
+    return {
+        "scalars": {name: value.item() for name, value in scalars.items()},
+        "drawn": drawn,
+        "iou": student.per_class,
+        "predictions": predictions.long().sum().item(),
+        "parameters": parameters,
+    }
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "examples"))
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_two_processes_take_the_step_of_one(tmp_path: Path, environment: dict[str, str]) -> None:
+    results = {}
+    for world in (1, 2):
+        launch = [] if world == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+        command = [sys.executable, *launch, str(Path(__file__)), str(tmp_path / str(world))]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        results[world] = json.loads((tmp_path / str(world) / "result.json").read_text())
+    one, two = results[1], results[2]
+    assert set(one["scalars"]) == {"loss/supervised", "loss/consistency", "confidence"}
+    for name, value in one["scalars"].items():
+        assert two["scalars"][name] == pytest.approx(value, rel=1e-5)
+    assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-5, abs=1e-6)
+    assert two["iou"] == pytest.approx(one["iou"], abs=0.02, nan_ok=True)
+    assert abs(two["predictions"] - one["predictions"]) < 0.02 * one["predictions"]  # every image, in its place
+    assert len(two["drawn"]) == 2
+    assert two["drawn"][0] != two["drawn"][1]  # every process draws masks of its own
+
+
+OPTIONS = {
+    "method": "cowmix",
+    "size": "32 64",
+    "encoder": "tu-lcnet_050",
+    "decoder-channels": "16 16 8 8 8",
+    "iterations": "30",
+    "batch-size": "2",
+    "threshold": "0.3",
+    "evaluate-every": "5",
+    "checkpoint-every": "3",
+}
+
+
+def train(out: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    options = [word for name, value in OPTIONS.items() for word in (f"--{name}", *value.split())]
+    command = [sys.executable, str(ROOT / "examples" / "train_camvid.py"), *options, "--resume", "--out", str(out)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def ends(out: Path) -> tuple[dict[str, torch.Tensor], Any, list[list[str]]]:
+    """Return the final weights, the metrics and the logged scalars of a run."""
+    checkpoint = sorted((out / "cowmix").glob("checkpoint-*"))[-1]
+    states = {}
+    for name in ("pytorch_model.bin", "custom_checkpoint_0.pkl"):
+        state = torch.load(checkpoint / name, weights_only=True)
+        states |= {f"{name} {key}": value for key, value in state.items()}
+    with (out / "cowmix" / "log.csv").open() as file:
+        rows = list(csv.reader(file))
+    return states, json.loads((out / "metrics.json").read_text())["test"], rows
+
+
+def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, environment: dict[str, str]) -> None:
+    assert train(tmp_path / "whole", environment).wait(300) == 0
+    out = tmp_path / "killed"
+    folder = out / "cowmix"
+    kills = 0
+
+    def checkpoints() -> set[str]:
+        return {path.name for path in folder.glob("checkpoint-*")}
+
+    # In the middle of writing the first checkpoint, of writing a later one, and somewhere between two.
+    for while_writing in (True, True, False):
+        before, process = checkpoints(), train(out, environment)
+        while process.poll() is None:
+            writing = (folder / "writing").exists()
+            new = bool(checkpoints() - before)
+            if (while_writing and writing and any((folder / "writing").iterdir())) or (
+                not while_writing and new and not writing
+            ):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            time.sleep(0.0005)
+        if while_writing and kills == 2:
+            assert (folder / "writing").exists()  # it was cut short
+    assert kills == 3
+    assert train(out, environment).wait(300) == 0
+    (states, metrics, rows), (killed_states, killed_metrics, killed_rows) = ends(tmp_path / "whole"), ends(out)
+    assert states.keys() == killed_states.keys()
+    assert all(torch.equal(value, killed_states[name]) for name, value in states.items())
+    assert killed_metrics == metrics
+    assert killed_rows == rows
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    result = one_step(folder, rank, world)
+    if rank == 0:
+        (folder / "result.json").write_text(json.dumps(result))
