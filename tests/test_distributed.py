@@ -31,7 +31,7 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     data = load_street(SIZE, n_train=8, n_val=2, n_test=5)
     trainer = Trainer(replace(TINY, batch_size=4 // world, out=out), data, "cowmix")
     for network in (trainer.student.eval(), trainer.teacher.eval()):
-        network.train = lambda _=True: None
+        network.train = lambda _=True, network=network: network  # type: ignore[method-assign]
     generator = torch.Generator().manual_seed(0)
     images, others = (torch.rand(4, 3, *SIZE, generator=generator) for _ in range(2))
     seen, partners = ((5 * torch.rand(4, 6, *SIZE, generator=generator)).softmax(1) for _ in range(2))
@@ -41,8 +41,9 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     mask = CowMix(sigma=2).sample(images, generator)
     mine = slice(rank, None, world)
     mixed = CowMix()(images[mine], seen[mine], partner=(others[mine], partners[mine]), mask=mask[mine])
-    task = Task(images[mine], targets[mine], Perturbed(*mixed, valid=valid[mine]))
-    trainer._draw_task = lambda: task
+    perturbed = Perturbed(mixed[0], mixed[1], valid=valid[mine])
+    task = Task(images[mine], targets[mine], perturbed)
+    trainer._draw_task = lambda: task  # type: ignore[method-assign]
     scalars = trainer.accelerator.reduce(trainer.step(), "mean")
     # What follows differs from process to process: masks drawn, and parts of the test set scored.
     drawn = gather_object([CowMix(sigma=2).sample(images).sum((1, 2, 3)).tolist()])
@@ -104,7 +105,7 @@ def train(out: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 def ends(out: Path) -> tuple[dict[str, torch.Tensor], Any, list[list[str]]]:
     """Return the final weights, the metrics and the logged scalars of a run."""
     checkpoint = sorted((out / "cowmix").glob("checkpoint-*"))[-1]
-    states = {}
+    states: dict[str, torch.Tensor] = {}
     for name in ("pytorch_model.bin", "custom_checkpoint_0.pkl"):
         state = torch.load(checkpoint / name, weights_only=True)
         states |= {f"{name} {key}": value for key, value in state.items()}
@@ -119,24 +120,25 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, envir
     folder = out / "cowmix"
     kills = 0
 
-    def checkpoints() -> set[str]:
-        return {path.name for path in folder.glob("checkpoint-*")}
+    def newest() -> int:
+        return max((int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), default=0)
 
-    # In the middle of writing the first checkpoint, of writing a later one, and somewhere between two.
+    def logged() -> int:
+        lines = (folder / "log.csv").read_text().splitlines()[1:] if (folder / "log.csv").exists() else []
+        return int(lines[-1].split(",")[0]) if lines else 0
+
+    # In the middle of writing the first checkpoint, of writing a later one, and with scalars logged after the newest.
     for while_writing in (True, True, False):
-        before, process = checkpoints(), train(out, environment)
+        process = train(out, environment)
+        start = newest()
         while process.poll() is None:
-            writing = (folder / "writing").exists()
-            new = bool(checkpoints() - before)
-            if (while_writing and writing and any((folder / "writing").iterdir())) or (
-                not while_writing and new and not writing
-            ):
+            writing = (folder / "writing").exists() and any((folder / "writing").iterdir())
+            if writing if while_writing else logged() > newest() > start:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 kills += 1
+                assert (folder / "writing").exists() == while_writing
             time.sleep(0.0005)
-        if while_writing and kills == 2:
-            assert (folder / "writing").exists()  # it was cut short
     assert kills == 3
     assert train(out, environment).wait(300) == 0
     (states, metrics, rows), (killed_states, killed_metrics, killed_rows) = ends(tmp_path / "whole"), ends(out)

@@ -309,10 +309,8 @@ def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) 
     for batch, accumulate in ((4, 1), (2, 2)):
         config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.2, out=tmp_path / str(batch))
         trainer = Trainer(config, data, "cowmix")
-        trainer.student.eval()
-        for mode in (trainer.student, trainer.teacher):
-            mode.train = lambda _=True: None  # batch-norm frozen: the batches differ in nothing else
-        trainer.teacher.eval()
+        for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm frozen: all else is the same
+            network.train = lambda _=True, network=network: network  # type: ignore[method-assign]
         images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
         targets = torch.randint(0, 6, (4, *SIZE), generator=torch.Generator().manual_seed(0))
         targets[0, :20] = VOID  # the halves have other denominators
@@ -323,7 +321,7 @@ def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) 
         )
         everything = zip(*(x.split(batch) for x in (images, targets, mixed, probabilities, valid)), strict=True)
         tasks = iter([Task(x, y, Perturbed(m, p, valid=v)) for x, y, m, p, v in everything])
-        trainer._draw_task = lambda tasks=tasks: next(tasks)
+        trainer._draw_task = lambda tasks=tasks: next(tasks)  # type: ignore[method-assign, misc]
         scalars = trainer.step()
         ends.append((scalars, weights(trainer)))
     for name, value in ends[0][0].items():
