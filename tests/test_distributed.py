@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from cowmask import CowMix
 from segmentation.config import Config
 from segmentation.datasets import VOID, load_street
+from segmentation.evaluation import score
 from segmentation.methods import Perturbed
 from segmentation.trainer import Task, Trainer
 
@@ -48,11 +49,14 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     # What follows differs from process to process: masks drawn, and parts of the test set scored.
     drawn = gather_object([CowMix(sigma=2).sample(images).sum((1, 2, 3)).tolist()])
     student, _, predictions = trainer._scores(data.test)
+    maps, truth = (torch.randint(0, 6, (5, *SIZE), generator=generator) for _ in range(2))
+    scores = score(maps[mine], truth[mine], 6, trainer.device)
     parameters = [parameter.detach().double().sum().item() for parameter in trainer.student.parameters()]
     return {
         "scalars": {name: value.item() for name, value in scalars.items()},
         "drawn": drawn,
         "iou": student.per_class,
+        "iou of given maps": scores.per_class,
         "predictions": predictions.long().sum().item(),
         "parameters": parameters,
     }
@@ -77,6 +81,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path, environment: dict[st
     for name, value in one["scalars"].items():
         assert two["scalars"][name] == pytest.approx(value, rel=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-5, abs=1e-6)
+    assert two["iou of given maps"] == one["iou of given maps"]  # exactly: the confusion matrices are added
     assert two["iou"] == pytest.approx(one["iou"], abs=0.02, nan_ok=True)
     assert abs(two["predictions"] - one["predictions"]) < 0.02 * one["predictions"]  # every image, in its place
     assert len(two["drawn"]) == 2

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from cowmask import CowMix
@@ -210,6 +211,25 @@ def test_teacher_follows_the_student(data: Dataset, tmp_path: Path) -> None:
     assert all(value.isfinite() for value in scalars.values())
 
 
+def test_without_averaging_the_teacher_is_the_student(data: Dataset, tmp_path: Path) -> None:
+    trainer = Trainer(replace(TINY, teacher="self", out=tmp_path), data, "cowmix")
+    for _ in range(2):
+        trainer.step()
+        teacher = trainer.teacher.module.state_dict()
+        assert all(torch.equal(value, teacher[name]) for name, value in trainer.student.state_dict().items())
+
+
+def test_confidence_of_each_pixel(data: Dataset, tmp_path: Path) -> None:
+    losses = {}
+    for confidence in ("mean", "pixel"):
+        config = replace(TINY, threshold=0.2, out=tmp_path / confidence)
+        trainer = Trainer(replace(config, confidence=confidence), data, "cowmix")
+        losses[confidence] = trainer.step()
+    assert 0.01 < losses["mean"]["confidence"] < 0.99
+    assert losses["mean"]["confidence"] == losses["pixel"]["confidence"]
+    assert losses["mean"]["loss/consistency"] != losses["pixel"]["loss/consistency"]
+
+
 def test_consistency_changes_what_is_learned(data: Dataset, tmp_path: Path) -> None:
     ends = []
     for weight in (0.0, 10.0):
@@ -251,7 +271,11 @@ def test_logs(data: Dataset, tmp_path: Path) -> None:
     with (tmp_path / "cutmix" / "log.csv").open() as file:
         names = {row["name"] for row in csv.DictReader(file)}
     assert names >= {"loss/supervised", "loss/consistency", "confidence", "val/miou_student", "val/miou_teacher"}
-    assert list((tmp_path / "cutmix").rglob("events.out.tfevents*"))
+    (events,) = (tmp_path / "cutmix").rglob("events.out.tfevents*")
+    board = EventAccumulator(str(events)).Reload()
+    assert names <= set(board.Tags()["scalars"])
+    (panel,) = board.Images("val/image_truth_teacher")
+    assert (panel.height, panel.width) == (4 * SIZE[0], 3 * SIZE[1])
     assert set(torch.load(tmp_path / "cutmix" / "teacher.pt", weights_only=True))
 
 

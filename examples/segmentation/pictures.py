@@ -85,10 +85,10 @@ def save_panel(
 
 
 def strips(split: Split, predictions: Tensor, classes: Sequence[str], rows: int = 4) -> np.ndarray:
-    """Return image, truth and prediction side by side, (rows, H, 3 * W, 3) in [0, 1], of images spread over the set."""
+    """Return one picture, (1, rows * H, 3 * W, 3) in [0, 1]: image, truth and prediction of some of the images."""
     chosen = torch.linspace(0, len(predictions) - 1, rows).round().long().tolist()
     images = split.images[chosen].permute(0, 2, 3, 1).numpy() / 255
     truth, seen = (
         np.stack([colour_labels(one, classes) for one in maps]) for maps in (split.labels(chosen), predictions[chosen])
     )
-    return np.concatenate([images, truth, seen], axis=2)
+    return np.concatenate(np.concatenate([images, truth, seen], axis=2))[None]

@@ -282,7 +282,7 @@ class Trainer:
         for tracker in self.trackers:
             if tracker.name == "tensorboard":
                 pictures = strips(self.data.val, predictions, self.data.classes)
-                tracker.log_images({"val/image, truth, teacher": pictures}, self.progress.iteration, dataformats="NHWC")
+                tracker.log_images({"val/image_truth_teacher": pictures}, self.progress.iteration, dataformats="NHWC")
 
     def _test(self) -> Outcome:
         outcome = Outcome(*self._scores(self.data.test))

@@ -1,0 +1,202 @@
+"""Many trainings of train_camvid.py, each in a process and a folder of its own, and what they scored.
+
+A campaign that was interrupted, or of which a training failed, goes on when it is started again with the same command.
+"""
+
+import json
+import os
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import STDOUT, Popen
+from threading import Lock
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+TRAINER = (sys.executable, str(Path(__file__).parents[1] / "train_camvid.py"))
+SUBSETS = 10  # lines of camvid_subsets.txt
+
+
+class CampaignError(Exception):
+    """A campaign cannot be run, or not to its end; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every campaign asks for."""
+
+    subsets: int = SUBSETS
+    """Runs of each kind: on the subsets of labelled frames from 0, each with the seed of its number."""
+    at_once: int = 1
+    """Trainings to run at the same time; they share the machine's cores, or its GPU."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        if not 1 <= self.subsets <= SUBSETS:
+            raise CampaignError(f"--subsets must be from 1 to {SUBSETS}.")
+        if self.at_once < 1:
+            raise CampaignError("--at-once must be at least 1.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of one method: its folder, and its arguments but for --out and --resume."""
+
+    folder: Path
+    method: str
+    arguments: tuple[str, ...]
+
+    def report(self) -> dict[str, Any] | None:
+        """Return what metrics.json holds, or None if the training is not finished."""
+        try:
+            return json.loads((self.folder / "metrics.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):  # the latter: ended while it was being written
+            return None
+
+
+class Summary(NamedTuple):
+    """Test mIoU of some runs in percent, their mean, and their standard deviation unless there is only one."""
+
+    runs: tuple[float, ...]
+    mean: float
+    std: float | None
+
+    def __str__(self) -> str:
+        """Return mean and standard deviation as the paper writes them."""
+        return f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
+
+
+def summarise(runs: Sequence[float]) -> Summary:
+    """Return mean and standard deviation (of a sample: n - 1 below) of at least one run."""
+    return Summary(tuple(runs), statistics.fmean(runs), statistics.stdev(runs) if len(runs) > 1 else None)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line at `--` into a campaign's own options and those for train_camvid.py."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
+def subset_jobs(
+    folder: Path, method: str, subsets: int, passed: Sequence[str], varied: Sequence[str] = ()
+) -> list[Job]:
+    """Return a method's trainings on the subsets from 0, each with the seed of that number, in folders of that name.
+
+    Args:
+        folder: Of the method.
+        method: To train.
+        subsets: How many.
+        passed: The user's options of train_camvid.py.
+        varied: Options that this campaign sets itself.
+
+    Raises:
+        CampaignError: If the user's options hold one that is set here.
+    """
+    jobs = []
+    for i in range(subsets):
+        own = ("--method", method, "--subset", str(i), "--seed", str(i), *varied)
+        for name in (word.split("=")[0].replace("_", "-") for word in passed):
+            if name.startswith("--") and name in (*own, "--out", "--resume"):
+                raise CampaignError(f"{name} is set for each training by itself: leave it out after the --.")
+        jobs.append(Job(folder / str(i), method, (*own, *passed)))
+    return jobs
+
+
+def gather(jobs: Sequence[Job]) -> Summary:
+    """Summarise the teachers' test mIoU of finished jobs."""
+    return summarise([100 * report["test"][job.method]["miou"] for job in jobs if (report := job.report())])
+
+
+def provenance(jobs: Sequence[Job], passed: Sequence[str]) -> dict[str, Any]:
+    """Return what finished jobs were trained on and with, for a campaign's own JSON file."""
+    reports = [report for job in jobs if (report := job.report())]
+    names = {name: sorted({report[name] for report in reports}) for name in ("dataset", "torch")}
+    return {name: ", ".join(values) for name, values in names.items()} | {"arguments": list(passed)}
+
+
+class _Children:
+    """The processes under way: an interrupt ends them all, and lets none start after it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running: set[Popen[bytes]] = set()
+        self._is_stopped = False
+
+    def train(self, job: Job, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        with self._lock:
+            if self._is_stopped:
+                return
+            job.folder.mkdir(parents=True, exist_ok=True)
+            (job.folder / "job.json").write_text(json.dumps(job.arguments) + "\n")
+            words = [*command, *job.arguments, "--out", str(job.folder), "--resume"]
+            with (job.folder / "log.txt").open("ab") as log:
+                process = Popen(words, stdout=log, stderr=STDOUT, env=environment)
+            self._running.add(process)
+        process.wait()
+        with self._lock:
+            self._running.remove(process)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def _refuse_other_runs(job: Job) -> None:
+    """Raise an error if the job's folder holds a run with other arguments, or one that no campaign made."""
+    record = job.folder / "job.json"
+    if record.exists():
+        begun = json.loads(record.read_text())
+        if begun != list(job.arguments):
+            raise CampaignError(
+                f"{job.folder} was begun with other arguments: take another --out, or delete it.\n"
+                f"  then: {shlex.join(begun)}\n  now:  {shlex.join(job.arguments)}"
+            )
+    elif (job.folder / "metrics.json").exists():
+        raise CampaignError(f"{job.folder} holds a run of another command (no job.json): take another --out.")
+
+
+def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> None:
+    """Train what has no metrics.json yet, up to `at_once` at a time; each writes log.txt in its folder.
+
+    Args:
+        jobs: In the order to start them, each with its own folder.
+        at_once: Processes at the same time.
+        command: The trainer, to which arguments are appended.
+
+    Raises:
+        CampaignError: If a folder holds another run, before anything is trained; or, after all others were trained, if
+            jobs failed.
+    """
+    for job in jobs:
+        _refuse_other_runs(job)
+    waiting = [job for job in jobs if job.report() is None]
+    # PyTorch would take all cores for each process, and they would wait for one another.
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))} | dict(os.environ)
+    children, failed = _Children(), []
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", dynamic_ncols=True)
+    with bar, ThreadPoolExecutor(at_once) as pool:
+        futures = {pool.submit(children.train, job, command, environment): job for job in waiting}
+        try:
+            for future in as_completed(futures):
+                future.result()  # raises what stood in the way of starting it
+                if futures[future].report() is None:
+                    failed.append(futures[future])
+                    bar.set_postfix(failed=len(failed))
+                else:
+                    bar.update()
+        except BaseException:  # above all Ctrl-C: the pool would wait for all trainings
+            children.stop()
+            raise
+    if failed:
+        logs = "".join(f"\n  {job.folder / 'log.txt'}" for job in jobs if job in failed)
+        raise CampaignError(
+            f"{len(failed)} of {len(jobs)} trainings failed; the same command goes on with them. Their logs:{logs}"
+        )

@@ -1,0 +1,102 @@
+"""Plots of campaigns: mean and standard deviation of test mIoU."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from segmentation.campaign import Summary
+
+# Of the palette of Okabe and Ito, which the colour-blind can tell apart, and a grey lighter than each of them.
+_HERE, _PAPER, _BASELINE = "#0072B2", "#BBBBBB", "#D55E00"
+_WIDTH = 0.4  # of a bar, where a group is 1 wide
+
+
+def save_comparison(
+    path: Path, title: str, names: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Summary | None]]]
+) -> None:
+    """Draw what methods scored here beside what they scored in the paper, as bars from 0.
+
+    Args:
+        path: PNG to write.
+        title: Of the figure.
+        names: Of the methods, one for each pair of bars.
+        panels: One or two, from the top: the vertical axis' label, and under "paper" and "here" a score for each
+            method, None where there is none.
+    """
+    figure, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(max(6.5, 1.15 * len(names) + 1.2), 1.4 + 2.5 * len(panels)),
+        sharex=True,
+        squeeze=False,
+        height_ratios=(3, 2)[: len(panels)],
+        layout="constrained",
+    )
+    for axis, (label, panel) in zip(axes.flat, panels.items(), strict=True):
+        for shift, source, colour in ((-_WIDTH / 2, "paper", _PAPER), (_WIDTH / 2, "here", _HERE)):
+            known = {x + shift: score for x, score in enumerate(panel[source]) if score is not None}
+            _bars(axis, known, colour, source)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.margins(y=0.15)  # room for the numbers
+        axis.set_ylabel(label)
+    axes.flat[0].set_title(f"{title}\nerror bars: ± 1 standard deviation")
+    axes.flat[-1].set(xticks=range(len(names)), xticklabels=names, xlim=(-0.6, len(names) - 0.4))
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def _bars(axis: Axes, scores: Mapping[float, Summary], colour: str, label: str) -> None:
+    """Draw bars at the positions, with their heights as numbers at their ends."""
+    axis.bar(list(scores), [score.mean for score in scores.values()], _WIDTH, color=colour, label=label)
+    for x, (_, mean, std) in scores.items():
+        if std is not None:
+            axis.errorbar(x, mean, std, color="black", capsize=3, linewidth=1)
+        side, alignment = (1, "bottom") if mean >= 0 else (-1, "top")
+        end = (x, mean + side * (std or 0))
+        axis.annotate(
+            f"{mean:.1f}", end, (0, 3 * side), textcoords="offset points", ha="center", va=alignment, fontsize=8
+        )
+
+
+def save_sweep(
+    path: Path, title: str, label: str, values: Mapping[str, Summary], references: Mapping[str, Summary]
+) -> None:
+    """Draw test mIoU for each value of a parameter as the paper's Figures 8 to 10 do.
+
+    Each bar reaches from one standard deviation below the mean to one above, and the mean is a line across it; so the
+    axis need not begin at 0.
+
+    Args:
+        path: PNG to write.
+        title: Of the figure.
+        label: Of the horizontal axis: the parameter.
+        values: mIoU in percent for each value.
+        references: The same for methods that do not depend on the parameter, drawn as lines across the figure.
+    """
+    figure, axis = plt.subplots(figsize=(max(6.5, 0.8 * len(values) + 2), 4), layout="constrained")
+    for x, score in enumerate(values.values()):
+        std = score.std or 0.0
+        axis.bar(x, 2 * std, 0.6, bottom=score.mean - std, color=_HERE, alpha=0.45)
+        axis.hlines(score.mean, x - 0.3, x + 0.3, color=_HERE, linewidth=2.5)
+    for name, score in references.items():
+        axis.axhline(score.mean, color=_BASELINE, linestyle="--", label=name)
+        if score.std is not None:
+            axis.axhspan(score.mean - score.std, score.mean + score.std, color=_BASELINE, alpha=0.15, linewidth=0)
+    axis.set(xlabel=label, ylabel="test mIoU, %")
+    axis.set_title(f"{title}\nbars: mean ± 1 standard deviation; the axis does not begin at 0")
+    axis.set_xticks(range(len(values)), list(values))
+    axis.use_sticky_edges = False  # a bar begins where its values do: nothing to keep at the frame
+    axis.margins(y=0.1)
+    if references:
+        figure.legend(loc="outside lower center", ncols=len(references), frameon=False)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,117 @@
+"""One hyper-parameter of a method over a range of values, as in the paper's Figures 8 to 10.
+
+python examples/sweep.py --parameter sigma -- --data DIR --encoder-weights imagenet
+python examples/sweep.py --parameter ema --subsets 1 --at-once 2 --baseline -- --data DIR --encoder-weights FILE
+python examples/sweep.py --help
+
+What stands after the -- goes to train_camvid.py. The same command again goes on where it was interrupted.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from segmentation import campaign
+from segmentation.campaign import CampaignError, Summary
+from segmentation.methods import MethodName
+from segmentation.plots import save_sweep
+
+# The values of the figures are in pictures that the text of the paper does not repeat. It names a few, and each range
+# here holds them and reaches beyond: weights from 3 to 30, 10 being best (Figure 8); EMA, of little effect (Figure 9);
+# fixed sigmas between 4 and 8, and 4-16 as best (Figure 10); proportions fixed for CowMix, drawn for CowOut (4.2).
+# A-B means that each mask draws its own from A to B.
+VALUES = {
+    "consistency-weight": ("0.3", "1", "3", "10", "30", "100"),
+    "ema": ("0.9", "0.97", "0.99", "0.997", "0.999"),
+    "sigma": ("2", "4", "8", "16", "32", "2-8", "4-16", "8-32"),
+    "proportion": ("0.25", "0.5", "0.75", "0.25-0.75", "0.25-1", "0-1"),
+}
+LABELS = {
+    "consistency-weight": "weight of the consistency loss",
+    "ema": "EMA: share of its old weights that the teacher keeps each iteration",
+    "sigma": "sigma, pixels of a 480x360 image (a range: log-uniform)",
+    "proportion": "proportion p (a range: uniform)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(campaign.Options):
+    """Options of the sweep; those of the trainings stand after --."""
+
+    parameter: Literal["consistency-weight", "ema", "sigma", "proportion"]
+    """The option of train_camvid.py to vary."""
+    method: MethodName = "cowmix"
+    """What to train: a method that the parameter changes."""
+    baseline: bool = False
+    """Train supervised as well, and draw it as a line."""
+    out: Path = Path("runs/sweep")
+    """Folder for PARAMETER.json, PARAMETER.png and the runs, PARAMETER/VALUE/SUBSET and supervised/SUBSET."""
+
+
+def value_arguments(parameter: str, value: str) -> tuple[str, ...]:
+    """Return the words that give train_camvid.py the value: of sigma and proportion, both ends of the range."""
+    if parameter not in ("sigma", "proportion"):
+        return f"--{parameter}", value
+    low, _, high = value.partition("-")
+    return f"--{parameter}", low, high or low
+
+
+def report(
+    options: Options, values: Mapping[str, Summary], baseline: Mapping[str, Summary], origin: Mapping[str, Any]
+) -> None:
+    """Print the scores, and write them as JSON and as a plot."""
+    content = dict(origin) | {
+        "parameter": options.parameter,
+        "method": options.method,
+        "test": {value: score._asdict() for value, score in values.items()},
+        "baseline": {name: score._asdict() for name, score in baseline.items()},
+    }
+    (options.out / f"{options.parameter}.json").write_text(json.dumps(content, indent=2) + "\n")
+    title = f"{origin['dataset']}, {options.method}; subsets of labelled frames: {options.subsets}"
+    save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], values, baseline)
+    table = Table(title=title)
+    table.add_column(options.parameter)
+    table.add_column("test mIoU, %", justify="right")
+    for name, score in {**values, **baseline}.items():
+        table.add_row(name, str(score))
+    Console().print(table)
+    print(f"Written: {options.parameter}.json and {options.parameter}.png in {options.out}.")
+
+
+def main(options: Options, passed: Sequence[str], command: Sequence[str] = campaign.TRAINER) -> None:
+    """Train what is not trained yet, and report; `passed` goes to each training, `command` is the trainer."""
+    jobs = {
+        value: campaign.subset_jobs(
+            options.out / options.parameter / value,
+            options.method,
+            options.subsets,
+            passed,
+            value_arguments(options.parameter, value),
+        )
+        for value in VALUES[options.parameter]
+    }
+    names = ["supervised"] if options.baseline else []
+    baseline = {name: campaign.subset_jobs(options.out / name, name, options.subsets, passed) for name in names}
+    every = [job for group in (*jobs.values(), *baseline.values()) for job in group]
+    campaign.run(every, options.at_once, command)
+    report(
+        options,
+        {value: campaign.gather(group) for value, group in jobs.items()},
+        {name: campaign.gather(group) for name, group in baseline.items()},
+        campaign.provenance(every, passed),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        own, passed = campaign.split_arguments(sys.argv[1:])
+        main(tyro.cli(Options, args=own, description=__doc__), passed)
+    except CampaignError as error:
+        sys.exit(f"sweep: {error}")
