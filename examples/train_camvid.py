@@ -12,7 +12,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -20,14 +19,14 @@ from segmentation.config import Config, ConfigError, parse
 from segmentation.datasets import DataError, Dataset, load_camvid, load_street
 from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel
-from segmentation.trainer import Outcome, Trainer
+from segmentation.trainer import Outcome, Trainer, processes
 
 
 def load(config: Config) -> Dataset:
     """Read CamVid, or draw the built-in scenes where there is none."""
     if config.data is not None:
         return load_camvid(config.data, config.size)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         print("No --data given: training on the built-in procedural street scenes.")
     return load_street(config.size)
 
@@ -67,9 +66,9 @@ def main(config: Config) -> None:
     """Train each method and show how they compare."""
     data = load(config)
     outcomes: dict[str, Outcome] = {name: Trainer(config, data, name).fit() for name in config.method}
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         report_on(config, data, outcomes)
-    PartialState().destroy_process_group()
+    processes().destroy_process_group()
 
 
 def report_on(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> None:

@@ -101,9 +101,13 @@ OPTIONS = {
 }
 
 
+def command_line(out: Path, **changed: str) -> list[str]:
+    options = [word for name, value in (OPTIONS | changed).items() for word in (f"--{name}", *value.split())]
+    return [str(ROOT / "examples" / "train_camvid.py"), *options, "--resume", "--out", str(out)]
+
+
 def train(out: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    options = [word for name, value in OPTIONS.items() for word in (f"--{name}", *value.split())]
-    command = [sys.executable, str(ROOT / "examples" / "train_camvid.py"), *options, "--resume", "--out", str(out)]
+    command = [sys.executable, *command_line(out)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -151,6 +155,21 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, envir
     assert all(torch.equal(value, killed_states[name]) for name, value in states.items())
     assert killed_metrics == metrics
     assert killed_rows == rows
+
+
+def test_two_processes_write_one_set_of_files_and_resume(tmp_path: Path, environment: dict[str, str]) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    outputs = []
+    for _ in range(2):  # trains, and then finds all done
+        command = [*launch, *command_line(tmp_path, iterations="6", method="supervised cowmix")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("mIoU") == 1
+        outputs.append((tmp_path / "metrics.json").read_text())
+        rows = [tuple(row[:2]) for row in csv.reader((tmp_path / "cowmix" / "log.csv").read_text().splitlines())]
+        assert len(rows) == len(set(rows))
+    assert outputs[0] == outputs[1]
+    assert len(list((tmp_path / "cowmix").glob("checkpoint-00000006/random_states_*"))) == 2
 
 
 if __name__ == "__main__":

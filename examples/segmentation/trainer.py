@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -26,6 +26,11 @@ from segmentation.pictures import strips
 from segmentation.tracking import trackers
 
 _FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}  # when a run is resumed
+
+
+def processes() -> PartialState:
+    """Return which of how many processes this is; torchrun's, also on a machine without a GPU."""
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class Outcome(NamedTuple):
@@ -76,7 +81,8 @@ class Trainer:
         self.folder = config.out / name
         self.iterations = config.iterations_of(name)
         precision = "no" if config.precision == "fp32" else config.precision
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+        processes()
+        self.accelerator = Accelerator(mixed_precision=precision)
         self.device, self.world = self.accelerator.device, self.accelerator.num_processes
         self.method: Method = build_method(name, config.size, config.mask_sigma, config.proportion, config.translation)
         set_seed(config.seed)  # the same initial weights on every process
