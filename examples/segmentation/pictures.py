@@ -66,10 +66,12 @@ def save_panel(
     } | {name: [colour_labels(maps[i], data.classes) for i in chosen] for name, maps in predictions.items()}
 
     height, width = images.shape[-2:]
+    per_line = int(2.2 * len(columns) / 1.3)  # inches of the figure, and of an entry of the legend
+    lines = -(-len(data.classes) // per_line)
     figure, axes = plt.subplots(
         rows,
         len(columns),
-        figsize=(2.2 * len(columns), 2.2 * rows * height / width + 0.7),
+        figsize=(2.2 * len(columns), 2.2 * rows * height / width + 0.4 + 0.3 * lines),
         squeeze=False,
         layout="constrained",
     )
@@ -79,7 +81,7 @@ def save_panel(
             axis.imshow(picture, interpolation="nearest")
             axis.axis("off")
     handles = [Patch(color=_COLOURS[name], label=name) for name in data.classes]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=per_line, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

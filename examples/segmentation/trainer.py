@@ -96,7 +96,7 @@ class Trainer:
         config = self.config
         student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
         student = student.to(self.device).to(memory_format=torch.channels_last)
-        decay = config.ema if config.teacher == "ema" else 0.0  # 0: the student itself, one step old (Pi-model)
+        decay = config.ema if config.teacher == "ema" else 0.0  # 0: the student itself (Pi-model)
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.teacher.requires_grad_(False)
         for module in self.teacher.modules():
