@@ -7,6 +7,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Options:
 
     config: Config = field(default_factory=Config)
     """Options of the trainer."""
-    method: str = "cowmix"
+    method: Literal["ict", "cutout", "cutmix", "cowout", "cowmix"] = "cowmix"
     """What is compared with supervised learning."""
     rounds: int = 15
     """Interleaved steps of each."""
@@ -43,12 +44,16 @@ def share_of_masks(trainer: Trainer, steps: int) -> float:
         for _ in range(steps):
             with record_function("step"):
                 trainer.step()
-    times = {
+    ranges = {
         event.key: event.device_time_total if on_gpu else event.cpu_time_total
         for event in profiler.key_averages()
-        if event.key in ("step", "cowmask")
+        if event.device_type.name == "CPU" and event.key in ("step", "cowmask")
     }
-    return times["cowmask"] / times["step"]
+    if not on_gpu:
+        return ranges["cowmask"] / ranges["step"]
+    # Not the step's own range: the backward pass launches its kernels from another thread.
+    kernels = [event for event in profiler.key_averages() if event.device_type.name == "CUDA"]
+    return ranges["cowmask"] / sum(event.self_device_time_total for event in kernels if not event.is_user_annotation)
 
 
 def main(options: Options) -> None:
@@ -57,8 +62,7 @@ def main(options: Options) -> None:
     data = load_street(config.size) if config.data is None else load_camvid(config.data, config.size)
     with tempfile.TemporaryDirectory() as folder:
         trainers = {
-            name: Trainer(replace(config, out=Path(folder)), data, name)  # type: ignore[arg-type]
-            for name in ("supervised", options.method)
+            name: Trainer(replace(config, out=Path(folder)), data, name) for name in ("supervised", options.method)
         }
 
         def timed(trainer: Trainer) -> None:
@@ -67,7 +71,8 @@ def main(options: Options) -> None:
                 torch.cuda.synchronize()
 
         steps = {name: lambda trainer=trainer: timed(trainer) for name, trainer in trainers.items()}
-        seconds = {name: float(np.median(times)) for name, times in time_interleaved(steps, options.rounds).items()}
+        times = time_interleaved(steps, options.rounds)
+        seconds = {name: float(np.median(values)) for name, values in times.items()}
         share = share_of_masks(trainers[options.method], options.rounds)
     for name, median in seconds.items():
         print(f"{name:<12} {1 / median:6.2f} iterations per second")
@@ -77,7 +82,11 @@ def main(options: Options) -> None:
         result = {
             "options": {key: str(value) for key, value in asdict(config).items() if key not in ("data", "out")},
             "environment": environment(),
-            "seconds per step, median": seconds,
+            "method": options.method,
+            "rounds": options.rounds,
+            "seconds per step, quartiles": {
+                name: np.percentile(values, [25, 50, 75]).round(5).tolist() for name, values in times.items()
+            },
             "share of masks and mixing": share,
         }
         print(f"Written: {save('training', options.save, result)}")

@@ -77,7 +77,7 @@ def rows(scores: Mapping[MethodName, Summary]) -> list[list[str]]:
         *({name: str(score) for name, score in source.items()} for source in (PAPER, scores)),
         *({name: f"{share:.1f}" for name, share in gap_closed(source).items()} for source in (PAPER, scores)),
     ]
-    return [[TITLES[name], *(column.get(name, "") for column in columns)] for name in scores]
+    return [[TITLES.get(name, name), *(column.get(name, "") for column in columns)] for name in scores]
 
 
 def rich_table(cells: Sequence[Sequence[str]], title: str) -> Table:
@@ -107,7 +107,7 @@ def plot(path: Path, scores: Mapping[MethodName, Summary], title: str) -> None:
             source: [Summary((), known[name], None) if name in known else None for name in scores]
             for source, known in shares.items()
         }
-    save_comparison(path, title, [TITLES[name].replace(" ", "\n") for name in scores], panels)
+    save_comparison(path, title, [TITLES.get(name, name).replace(" ", "\n") for name in scores], panels)
 
 
 def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Semi-supervised segmentation of street scenes: supervised learning, CutMix, CowMix, and all labels as the ceiling.
+"""Semi-supervised segmentation of street scenes by the methods of the paper's Table 1.
 
 python examples/train_camvid.py                                  built-in scenes, a few minutes on a laptop
 python examples/train_camvid.py --data DIR --encoder-weights imagenet
@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from segmentation.checkpoints import write_whole
 from segmentation.config import Config, ConfigError, parse
 from segmentation.datasets import DataError, Dataset, load_camvid, load_street
 from segmentation.networks import NetworkError
@@ -65,6 +66,9 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
 def main(config: Config) -> None:
     """Train each method and show how they compare."""
     data = load(config)
+    if processes().is_main_process and not config.resume:
+        for name in ("metrics.json", "panel.png"):  # of an earlier run
+            (config.out / name).unlink(missing_ok=True)
     outcomes: dict[str, Outcome] = {name: Trainer(config, data, name).fit() for name in config.method}
     if processes().is_main_process:
         report_on(config, data, outcomes)
@@ -76,7 +80,7 @@ def report_on(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> No
     Console().print(results_table(data, outcomes, config.size))
     report = config.out / "metrics.json"
     config.out.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
+    write_whole(report, json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
     panel = config.out / "panel.png"
     predictions = {name: outcome.predictions for name, outcome in outcomes.items()}
     save_panel(panel, data, predictions, config.mask_sigma, config.seed)

@@ -106,9 +106,9 @@ def test_a_job_that_writes_no_metrics_has_failed(tmp_path: Path) -> None:
 def test_the_cores_are_shared_unless_the_user_says_otherwise(
     tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for at_once, threads in ((1, "8"), (3, "2"), (16, "1")):
+    for at_once, threads in ((2, "4"), (3, "2"), (16, "1")):
         jobs = jobs_of(tmp_path / str(at_once), ["full"], 1)
         campaign.run(jobs, at_once, fake)
         assert starts(jobs[0])[0][3] == threads

@@ -136,17 +136,23 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, envir
         lines = (folder / "log.csv").read_text().splitlines()[1:] if (folder / "log.csv").exists() else []
         return int(lines[-1].split(",")[0]) if lines else 0
 
+    def due(while_writing: bool, start: int) -> bool:
+        writing = (folder / "writing").exists() and any((folder / "writing").iterdir())
+        return writing if while_writing else not writing and logged() > newest() > start
+
     # In the middle of writing the first checkpoint, of writing a later one, and with scalars logged after the newest.
     for while_writing in (True, True, False):
         process = train(out, environment)
         start = newest()
         while process.poll() is None:
-            writing = (folder / "writing").exists() and any((folder / "writing").iterdir())
-            if writing if while_writing else logged() > newest() > start:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-                assert (folder / "writing").exists() == while_writing
+            if due(while_writing, start):
+                process.send_signal(signal.SIGSTOP)
+                if due(while_writing, start):  # still: it did not go on while it was being stopped
+                    process.kill()
+                    process.wait()
+                    kills += 1
+                else:
+                    process.send_signal(signal.SIGCONT)
             time.sleep(0.0005)
     assert kills == 3
     assert train(out, environment).wait(300) == 0

@@ -180,8 +180,12 @@ def test_processes_share_the_global_batch() -> None:
     for _ in range(5):
         numbers, *shares = (batches.draw()[0][:, 0, 0, 0] for batches in (whole, *parts))
         assert sorted(torch.cat(shares).tolist()) == sorted(numbers.tolist())
-    parts[0].skip(8)
-    assert parts[0].drawn == 8
+    parts[0].load_state_dict({"drawn": 8})
+    ahead = Batches((images,), 2, 7, cpu, 0, 2)
+    for _ in range(8):
+        ahead.draw()
+    assert parts[0].state_dict() == ahead.state_dict() == {"drawn": 8}
+    assert torch.equal(*(batches.draw()[0].amax((1, 2, 3)) for batches in (parts[0], ahead)))
 
 
 def test_listed_subsets() -> None:
@@ -350,3 +354,16 @@ def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) 
         ends.append((scalars, weights(trainer)))
     for name, value in ends[0][0].items():
         assert torch.allclose(value, ends[1][0][name], rtol=1e-5)
+
+
+def test_without_confidence_there_is_no_consistency(data: Dataset, tmp_path: Path) -> None:
+    scalars = Trainer(replace(TINY, threshold=1.0, out=tmp_path), data, "cowmix").step()
+    assert scalars["confidence"] == 0
+    assert scalars["loss/consistency"] == 0
+
+
+def test_half_precision_needs_a_gpu(data: Dataset, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match="fp16 needs a CUDA device"):
+        Trainer(replace(TINY, precision="fp16", out=tmp_path), data, "supervised")

@@ -58,9 +58,13 @@ class Batches:
         self._mine = slice(rank, None, world)
         self._flip = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"][: len(data)])
 
-    def skip(self, batches: int) -> None:
-        """Go on from where `batches` of them had been drawn."""
-        while self.drawn < batches:
+    def state_dict(self) -> dict[str, int]:
+        """Return what a checkpoint keeps."""
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from where as many batches had been drawn."""
+        while self.drawn < state["drawn"]:
             next(self._indices)
             self.drawn += 1
 
@@ -68,12 +72,19 @@ class Batches:
         """Return images (B, 3, H, W) in [0, 1], and labels (B, H, W) if there are any."""
         indices = next(self._indices)[self._mine]
         self.drawn += 1
-        images, *labels = (
-            tensor[indices.to(tensor.device)].to(self.device, non_blocking=True).float() for tensor in self._data
-        )
+        images, *labels = (self._take(tensor, indices) for tensor in self._data)
         flipped = self._flip(images / 255, *(maps[:, None] for maps in labels))
         images, *labels = flipped if isinstance(flipped, list) else [flipped]
         return images.contiguous(memory_format=torch.channels_last), *(maps[:, 0].long() for maps in labels)
+
+    def _take(self, data: Tensor, indices: Tensor) -> Tensor:
+        """Return rows of the data on the device, float; a GPU is not waited for."""
+        if data.device == self.device:
+            indices = indices.pin_memory() if self.device.type == "cuda" else indices
+            return data[indices.to(self.device, non_blocking=True)].float()
+        rows = data[indices]
+        rows = rows.pin_memory() if self.device.type == "cuda" else rows
+        return rows.to(self.device, non_blocking=True).float()
 
 
 def _resident(data: Tensor, device: torch.device) -> Tensor:

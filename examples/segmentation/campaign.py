@@ -6,6 +6,7 @@ A campaign that was interrupted, or of which a training failed, goes on when it 
 import json
 import os
 import shlex
+import signal
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -163,6 +164,10 @@ def _refuse_other_runs(job: Job) -> None:
         raise CampaignError(f"{job.folder} holds a run of another command (no job.json): take another --out.")
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> None:
     """Train what has no metrics.json yet, up to `at_once` at a time; each writes log.txt in its folder.
 
@@ -179,8 +184,10 @@ def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> 
         _refuse_other_runs(job)
     waiting = [job for job in jobs if job.report() is None]
     # PyTorch would take all cores for each process, and they would wait for one another.
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))} | dict(os.environ)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = ({"OMP_NUM_THREADS": str(max(1, cores // at_once))} if at_once > 1 else {}) | dict(os.environ)
     children, failed = _Children(), []
+    signal.signal(signal.SIGTERM, _interrupt)  # or the trainings would outlive this process
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", dynamic_ncols=True)
     with bar, ThreadPoolExecutor(at_once) as pool:
         futures = {pool.submit(children.train, job, command, environment): job for job in waiting}

@@ -6,6 +6,13 @@ from pathlib import Path
 from accelerate import Accelerator
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is the old one or the new one, whenever the run is killed."""
+    writing = path.with_name(path.name + ".writing")
+    writing.write_text(text)
+    writing.replace(path)
+
+
 class Checkpoints:
     """The newest checkpoint of a run, in `folder/checkpoint-ITERATION`."""
 
@@ -31,17 +38,13 @@ class Checkpoints:
         accelerator.save_state(str(writing), safe_serialization=False)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            if target in old:
-                shutil.rmtree(target)
             writing.rename(target)
             for checkpoint in old:
-                if checkpoint != target:
-                    shutil.rmtree(checkpoint)
+                shutil.rmtree(checkpoint)
         accelerator.wait_for_everyone()
 
-    def load_newest(self) -> bool:
-        """Load the newest checkpoint; return whether there is one."""
-        found = self._found()
-        if found:
-            self._accelerator.load_state(str(found[-1]))
-        return bool(found)
+    def load_newest(self) -> None:
+        """Load the newest checkpoint, if there is one."""
+        if found := self._found():
+            # By the CPU: Adam's step counters stay there, where they are read without waiting for a GPU.
+            self._accelerator.load_state(str(found[-1]), map_location="cpu")

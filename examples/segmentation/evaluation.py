@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from segmentation.datasets import VOID
+from segmentation.datasets import VOID, Split
 
 
 class Scores(NamedTuple):
@@ -23,32 +22,26 @@ def predict(network: nn.Module, images: Tensor, device: torch.device, batch_size
     """Return class maps (N, H, W) uint8 on the CPU for images (N, 3, H, W) uint8; the network is left in eval()."""
     network.eval()
     batches = [network(batch.to(device) / 255).argmax(1).to("cpu", torch.uint8) for batch in images.split(batch_size)]
-    return torch.cat(batches) if batches else images.new_empty(0, *images.shape[2:])
+    return torch.cat(batches)
 
 
 def score(predictions: Tensor, labels: Tensor, n_classes: int, device: torch.device | None = None) -> Scores:
     """Score class maps (N, H, W) against labels (N, H, W); in a distributed run, those of all processes together."""
     # A class that is in neither has no score, rather than 0.
     metric = MulticlassJaccardIndex(n_classes, average="none", ignore_index=VOID, zero_division=float("nan")).to(device)
-    if len(labels):
-        metric.update(predictions.to(metric.device, torch.long), labels.to(metric.device, torch.long))
+    metric.update(predictions.to(metric.device, torch.long), labels.to(metric.device, torch.long))
     per_class = metric.compute()  # sums the confusion matrices of all processes
     return Scores(per_class.nanmean().item(), per_class.tolist())
 
 
-def evaluate(
-    network: nn.Module, images: Tensor, labels: Tensor, n_classes: int, accelerator: Accelerator
-) -> tuple[Scores, Tensor]:
-    """Score a network, each process a part of the images (N, 3, H, W) uint8.
+def evaluate(network: nn.Module, split: Split, n_classes: int, accelerator: Accelerator) -> tuple[Scores, Tensor]:
+    """Score a network, each process a part of the split.
 
     Returns:
-        The scores, the same on every process, and the class maps (N, H, W) uint8.
+        The scores, the same on every process, and this one's class maps: of every `num_processes`-th image from its
+        number on, (N / num_processes, H, W) uint8.
     """
-    mine = slice(accelerator.process_index, None, accelerator.num_processes)
+    mine = range(accelerator.process_index, len(split.images), accelerator.num_processes)
     with accelerator.autocast():
-        predictions = predict(network, images[mine], accelerator.device)
-    scores = score(predictions, labels[mine], n_classes, accelerator.device)
-    whole = torch.empty_like(labels)
-    for rank, part in enumerate(gather_object([predictions])):
-        whole[rank :: accelerator.num_processes] = part
-    return scores, whole
+        predictions = predict(network, split.images[mine], accelerator.device)
+    return score(predictions, split.labels(mine), n_classes, accelerator.device), predictions

@@ -138,4 +138,4 @@ def build_method(
         "cutout_square": lambda: Erase(CutOut(area=0.25, aspect=1.0, clip=True)),
         "cutmix_fixed": lambda: Mix(CutMix(area=(0.0, 1.0), aspect=size[0] / size[1], clip=True)),
     }
-    return Method(all_labels=name == "full", perturb=perturb[name]() if name in perturb else None)
+    return Method(all_labels=name == "full", perturb=None if name in ("supervised", "full") else perturb[name]())

@@ -6,6 +6,8 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, TensorBoardTracker
 
+from segmentation.checkpoints import write_whole
+
 
 class CSVTracker(GeneralTracker):
     """Append one line (step, name, value) for every scalar."""
@@ -23,8 +25,7 @@ class CSVTracker(GeneralTracker):
             with path.open(newline="") as file:
                 rows = [row for row in csv.reader(file) if len(row) == 3]  # the last may have been cut short
             kept += [tuple(row) for row in rows[1:] if int(row[0]) <= start and not row[1].startswith("test/")]
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
+        write_whole(path, "".join(",".join(row) + "\n" for row in kept))
 
     @property
     def tracker(self) -> Path:
@@ -34,7 +35,8 @@ class CSVTracker(GeneralTracker):
     def log(self, values: dict[str, float], step: int | None = None, **_: Any) -> None:
         """Append the scalars."""
         with self._path.open("a", newline="") as file:
-            csv.writer(file).writerows((step, name, value) for name, value in values.items())
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows((step, name, value) for name, value in values.items())
 
 
 def trackers(folder: Path, start: int) -> list[GeneralTracker]:

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import broadcast, gather_object, set_seed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cowmask import consistency_loss
 from segmentation.batches import Batches, labelled_subset, listed_subset
-from segmentation.checkpoints import Checkpoints
+from segmentation.checkpoints import Checkpoints, write_whole
 from segmentation.config import Config, ConfigError
 from segmentation.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Scores, evaluate
@@ -62,15 +62,12 @@ class _Progress:
     """How far a run is, in the form that checkpoints take."""
 
     iteration: int = 0
-    labelled_batches: int = 0
-    unlabelled_batches: int = 0
 
     def state_dict(self) -> dict[str, int]:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.iteration = state["iteration"]
 
 
 class Trainer:
@@ -83,6 +80,8 @@ class Trainer:
         precision = "no" if config.precision == "fp32" else config.precision
         processes()
         self.accelerator = Accelerator(mixed_precision=precision)
+        if config.precision == "fp16" and self.accelerator.device.type != "cuda":
+            raise ConfigError("--precision fp16 needs a CUDA device: use bf16.")
         self.device, self.world = self.accelerator.device, self.accelerator.num_processes
         self.method: Method = build_method(name, config.size, config.mask_sigma, config.proportion, config.translation)
         set_seed(config.seed)  # the same initial weights on every process
@@ -103,14 +102,14 @@ class Trainer:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = 0.0  # its buffers are the student's, averaged, also where it predicts by batch
         if config.compile:
+            torch.compiler.reset()  # the graphs of an earlier method's networks count against the limit
             student.compile()
             self.teacher.module.compile()
         optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
         power = 0.9 if config.schedule == "poly" else 0.0
         self.scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.iterations, power)
+        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
         self.progress = _Progress()
-        self.accelerator.register_for_checkpointing(self.teacher, self.scheduler, self.progress)
 
     def _load_batches(self, train: Split) -> None:
         config, n = self.config, len(train.images)
@@ -124,38 +123,35 @@ class Trainer:
         labelled = (train.images[chosen], train.labels(chosen))
         self._labelled = Batches(labelled, config.batch_size, config.seed, *place)
         self._unlabelled = Batches((train.images,), config.batch_size, config.seed + 1, *place)
+        self.accelerator.register_for_checkpointing(
+            self.teacher, self.scheduler, self.progress, self._labelled, self._unlabelled
+        )
 
     def _prepare_folder(self) -> None:
         """Make the run's folder; without `resume`, clear it of an earlier run's files."""
         options = {key: str(value) for key, value in asdict(self.config).items() if key not in _FREE_TO_CHANGE}
+        options["processes"] = str(self.world)
         path = self.folder / "options.json"
-        if self.config.resume and path.exists():
+        begun = self.config.resume and path.exists()
+        if begun:
             changed = [key for key, value in json.loads(path.read_text()).items() if options.get(key) != value]
             if changed:
                 raise ConfigError(
                     f"{self.folder} was begun with other options ({', '.join(changed)}): cannot resume it."
                 )
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            if not self.config.resume:
-                self.checkpoints.clear()
-                shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
-                (self.folder / "log.csv").unlink(missing_ok=True)
+        if self.accelerator.is_main_process and not begun:
+            self.checkpoints.clear()
+            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(options, indent=2) + "\n")
+            for name in ("log.csv", "teacher.pt"):
+                (self.folder / name).unlink(missing_ok=True)
+            write_whole(path, json.dumps(options, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
-
-    def draw_labelled(self) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, H, W) in [0, 1] and labels (B, H, W)."""
-        images, labels = self._labelled.draw()
-        self.progress.labelled_batches = self._labelled.drawn
-        return images, labels
 
     def draw_unlabelled(self) -> Tensor:
         """Return images (B, 3, H, W) in [0, 1]."""
-        (images,) = self._unlabelled.draw()
-        self.progress.unlabelled_batches = self._unlabelled.drawn
-        return images
+        return self._unlabelled.draw()[0]
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:
@@ -165,7 +161,7 @@ class Trainer:
 
     @torch.no_grad()
     def _draw_task(self) -> Task:
-        images, targets = self.draw_labelled()
+        images, targets = self._labelled.draw()
         perturb = self.method.perturb
         return Task(images, targets, None if perturb is None else perturb(self.draw_unlabelled, self.teach))
 
@@ -181,7 +177,8 @@ class Trainer:
                     (task.unlabelled.probabilities.amax(1, keepdim=True) > self.config.threshold) & where
                 ).sum()
             counts.append(torch.stack([labelled, valid, confident]))
-        return Totals(*self.accelerator.reduce(torch.stack(counts).sum(0)).clamp(min=1))
+        labelled, valid, confident = self.accelerator.reduce(torch.stack(counts).sum(0))
+        return Totals(labelled.clamp(min=1), valid.clamp(min=1), confident)
 
     def _losses(self, task: Task, totals: Totals) -> dict[str, Tensor]:
         """Return this task's part of the losses: summed over tasks and averaged over processes they are the step's."""
@@ -228,7 +225,8 @@ class Trainer:
             scalars = {name: scalars.get(name, 0) + loss.detach() for name, loss in losses.items()}
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.scheduler.step()
+        if not self.accelerator.optimizer_step_was_skipped:  # by the gradient scaler of fp16
+            self.scheduler.step()
         self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
         if tasks[0].unlabelled is not None:
             scalars["confidence"] = totals.confident / totals.valid
@@ -238,7 +236,7 @@ class Trainer:
         """Train to the last iteration and score the test set."""
         config = self.config
         if config.resume:
-            self._resume()
+            self.checkpoints.load_newest()
         self.trackers = trackers(self.folder, self.progress.iteration) if self.accelerator.is_main_process else []
         with tqdm(
             total=self.iterations,
@@ -267,20 +265,23 @@ class Trainer:
             tracker.log(values, step=self.progress.iteration)
 
     def _scores(self, split: Split) -> tuple[Scores, Scores, Tensor]:
-        """Score student and teacher; the teacher's predictions are whole on the main process only."""
-        labels, n_classes = split.labels(range(len(split.images))), len(self.data.classes)
+        """Return the scores of student and teacher, and the teacher's class maps (N, H, W)."""
         self._share_buffers()
-        (by_student, _), (by_teacher, predictions) = (
-            evaluate(network, split.images, labels, n_classes, self.accelerator)
-            for network in (self.accelerator.unwrap_model(self.student), self.teacher)
+        student, _ = evaluate(
+            self.accelerator.unwrap_model(self.student), split, len(self.data.classes), self.accelerator
         )
-        return by_student, by_teacher, predictions
+        teacher, mine = evaluate(self.teacher, split, len(self.data.classes), self.accelerator)
+        maps = torch.empty(len(split.images), *split.images.shape[2:], dtype=torch.uint8)
+        for rank, part in enumerate(gather_object([mine])):
+            maps[rank :: self.world] = part
+        return student, teacher, maps
 
     def _share_buffers(self) -> None:
         """Give every process the first one's batch-norm statistics: between steps they differ."""
-        for network in (self.student, self.teacher) if self.world > 1 else ():
-            for buffer in network.buffers():
-                buffer.copy_(broadcast(buffer))
+        if self.world > 1:
+            for network in (self.accelerator.unwrap_model(self.student), self.teacher.module):
+                for buffer in network.buffers():
+                    broadcast(buffer)  # in place
 
     def _validate(self) -> None:
         student, teacher, predictions = self._scores(self.data.val)
@@ -297,11 +298,6 @@ class Trainer:
             tracker.finish()
         self.accelerator.save(self.teacher.module.state_dict(), self.folder / "teacher.pt")
         return outcome
-
-    def _resume(self) -> None:
-        if self.checkpoints.load_newest():
-            self._labelled.skip(self.progress.labelled_batches)
-            self._unlabelled.skip(self.progress.unlabelled_batches)
 
 
 def _valid(perturbed: Perturbed) -> Tensor:
