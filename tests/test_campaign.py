@@ -35,7 +35,7 @@ parser.add_argument("--resume", action="store_true")
 options, other = parser.parse_known_args()
 out = pathlib.Path(options.out)
 with (out / "starts.txt").open("a") as file:
-    print(os.getpid(), options.resume, options.seed, os.environ["OMP_NUM_THREADS"], *other, file=file)
+    print(os.getpid(), options.resume, options.seed, os.environ.get("OMP_NUM_THREADS", "-"), *other, file=file)
 if options.method == options.fail:
     sys.exit("out of memory")
 if options.wait and not pathlib.Path(options.wait).exists():
