@@ -187,7 +187,11 @@ def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = ({"OMP_NUM_THREADS": str(max(1, cores // at_once))} if at_once > 1 else {}) | dict(os.environ)
     children, failed = _Children(), []
-    signal.signal(signal.SIGTERM, _interrupt)  # or the trainings would outlive this process
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the one may be ignored, the other would leave the trainings running
+        signal.signal(number, _interrupt)
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", dynamic_ncols=True)
     with bar, ThreadPoolExecutor(at_once) as pool:
         futures = {pool.submit(children.train, job, command, environment): job for job in waiting}
