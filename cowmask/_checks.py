@@ -29,7 +29,8 @@ class Bounds:
     def __str__(self) -> str:
         low = f"{'above' if self.open_low else 'at least'} {self.low:g}" if self.low > -math.inf else ""
         high = f"at most {self.high:g}" if self.high < math.inf else ""
-        return ", ".join(part for part in ("finite", " and ".join(bound for bound in (low, high) if bound)) if part)
+        limits = " and ".join(bound for bound in (low, high) if bound)
+        return f"finite, {limits}" if limits else "finite"
 
     def check(self, name: str, smallest: float, largest: float) -> None:
         above = smallest > self.low if self.open_low else smallest >= self.low

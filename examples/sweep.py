@@ -8,18 +8,16 @@ What stands after the -- goes to train_camvid.py. The same command again goes on
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from segmentation import campaign
-from segmentation.campaign import CampaignError, Summary
+from segmentation.campaign import Summary
 from segmentation.methods import MethodName
 from segmentation.plots import save_sweep
 
@@ -97,8 +95,9 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = campa
         )
         for value in VALUES[options.parameter]
     }
-    names = ["supervised"] if options.baseline else []
-    baseline = {name: campaign.subset_jobs(options.out / name, name, options.subsets, passed) for name in names}
+    baseline = {}
+    if options.baseline:
+        baseline["supervised"] = campaign.subset_jobs(options.out / "supervised", "supervised", options.subsets, passed)
     every = [job for group in (*jobs.values(), *baseline.values()) for job in group]
     campaign.run(every, options.at_once, command)
     report(
@@ -110,8 +109,4 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = campa
 
 
 if __name__ == "__main__":
-    try:
-        own, passed = campaign.split_arguments(sys.argv[1:])
-        main(tyro.cli(Options, args=own, description=__doc__), passed)
-    except CampaignError as error:
-        sys.exit(f"sweep: {error}")
+    campaign.start(main, Options, __doc__)

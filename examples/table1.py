@@ -8,7 +8,6 @@ What stands after the -- goes to train_camvid.py. The same command again goes on
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segmentation import campaign
-from segmentation.campaign import CampaignError, Summary
+from segmentation.campaign import Summary
 from segmentation.methods import MethodName
 from segmentation.plots import save_comparison
 
@@ -134,8 +133,4 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = campa
 
 
 if __name__ == "__main__":
-    try:
-        own, passed = campaign.split_arguments(sys.argv[1:])
-        main(tyro.cli(Options, args=own, description=__doc__), passed)
-    except CampaignError as error:
-        sys.exit(f"table1: {error}")
+    campaign.start(main, Options, __doc__)

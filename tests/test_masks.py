@@ -194,32 +194,25 @@ def test_several_boxes_are_united() -> None:
     assert box_masks(2, (8, 8), 1.0).all()
 
 
-def original_cutout(size: tuple[int, int], side: int) -> list[np.ndarray]:
-    """Return the mask of every centre that DeVries & Taylor's code may draw, each as likely."""
+def at_every_centre(size: tuple[int, int], height: int, width: int) -> list[np.ndarray]:
+    """Return the masks of a box around each pixel in turn, cut at the border as in the original Cutout and CutMix."""
     masks = []
-    for y in range(size[0]):
-        for x in range(size[1]):
-            mask = np.zeros(size, bool)
-            mask[max(y - side // 2, 0) : y + side // 2, max(x - side // 2, 0) : x + side // 2] = True
-            masks.append(mask)
+    for y, x in np.ndindex(size):
+        mask = np.zeros(size, bool)
+        mask[max(y - height // 2, 0) : y + height // 2, max(x - width // 2, 0) : x + width // 2] = True
+        masks.append(mask)
     return masks
 
 
 def original_cutmix(size: tuple[int, int], area: float) -> list[np.ndarray]:
-    """Return the mask of every centre that Yun et al.'s code (`rand_bbox`) may draw, each as likely."""
-    masks = []
+    """Return the masks that Yun et al.'s code (`rand_bbox`) may draw, each as likely."""
     height, width = (int(length * math.sqrt(area)) for length in size)
-    for y in range(size[0]):
-        for x in range(size[1]):
-            mask = np.zeros(size, bool)
-            mask[max(y - height // 2, 0) : y + height // 2, max(x - width // 2, 0) : x + width // 2] = True
-            masks.append(mask)
-    return masks
+    return at_every_centre(size, height, width)
 
 
 @pytest.mark.parametrize(
     ("originals", "area", "aspect"),
-    [(original_cutout((10, 12), 4), 16 / 120, 1.0), (original_cutmix((16, 8), 0.25), 0.25, 2.0)],
+    [(at_every_centre((10, 12), 4, 4), 16 / 120, 1.0), (original_cutmix((16, 8), 0.25), 0.25, 2.0)],
     ids=["Cutout", "CutMix"],
 )
 def test_clipped_boxes_are_the_original_ones(originals: list[np.ndarray], area: float, aspect: float) -> None:

@@ -9,7 +9,7 @@ import shlex
 import signal
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from subprocess import STDOUT, Popen
 from threading import Lock
 from typing import Any, NamedTuple
 
+import tyro
 from tqdm import tqdm
 
 TRAINER = (sys.executable, str(Path(__file__).parents[1] / "train_camvid.py"))
@@ -82,6 +83,15 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end + 1 :]
+
+
+def start(main: Callable[[Any, Sequence[str]], None], options: type[Options], description: str | None) -> None:
+    """Run a campaign's `main` by the command line; what is wrong with it is one message, and an exit status of 1."""
+    try:
+        own, passed = split_arguments(sys.argv[1:])
+        main(tyro.cli(options, args=own, description=description), passed)
+    except CampaignError as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 def subset_jobs(
@@ -187,11 +197,8 @@ def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = ({"OMP_NUM_THREADS": str(max(1, cores // at_once))} if at_once > 1 else {}) | dict(os.environ)
     children, failed = _Children(), []
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # the one may be ignored, the other would leave the trainings running
-        signal.signal(number, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # a shell's background jobs ignore it
+    signal.signal(signal.SIGTERM, _interrupt)  # or the trainings would outlive this process
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", dynamic_ncols=True)
     with bar, ThreadPoolExecutor(at_once) as pool:
         futures = {pool.submit(children.train, job, command, environment): job for job in waiting}

@@ -64,7 +64,7 @@ class _Progress:
     iteration: int = 0
 
     def state_dict(self) -> dict[str, int]:
-        return asdict(self)
+        return {"iteration": self.iteration}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.iteration = state["iteration"]
