@@ -3,16 +3,15 @@
 python -m benchmarks.masks [--help]
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 import tyro
 
-from benchmarks.timing import environment, save, time_interleaved
+from benchmarks.peers import MaskCell, listing_1
+from benchmarks.record import environment, save
+from benchmarks.timing import Method, Plan, measure
 from cowmask import cow_masks
-from tests.reference import draw_cow_mask
 
 
 @dataclass(frozen=True)
@@ -33,25 +32,21 @@ class Options:
     """Name of this machine: writes benchmarks/results/masks--NAME.json."""
 
 
-def methods(options: Options) -> dict[str, Callable[[], object]]:
+def methods(options: Options) -> dict[str, Method]:
     """Return what is compared: every call draws one batch of bool masks."""
-    rng = np.random.default_rng(0)
 
-    def listing_1() -> np.ndarray:
-        half = (0.5, 0.5)
-        return np.stack([draw_cow_mask(rng, options.size, options.sigma, half) for _ in range(options.n)])
+    def ours(method: str) -> Method:
+        return Method(lambda: cow_masks(options.n, options.size, options.sigma, method=method, device="cpu"))
 
-    def ours(method: str) -> Callable[[], object]:
-        return lambda: cow_masks(options.n, options.size, options.sigma, method=method)
-
-    return {"listing 1": listing_1, "direct": ours("direct"), "spectral": ours("spectral")}
+    cell = MaskCell(options.n, options.size, options.sigma)
+    return {"listing 1": listing_1(cell), "direct": ours("direct"), "spectral": ours("spectral")}
 
 
 def main(options: Options) -> None:
     """Time the methods and print milliseconds per mask."""
     torch.set_num_threads(options.threads)
-    seconds = time_interleaved(methods(options), options.rounds)
-    quartiles = {name: np.percentile(times, [25, 50, 75]) / options.n * 1e3 for name, times in seconds.items()}
+    results = measure(methods(options), torch.device("cpu"), Plan(options.rounds))
+    quartiles = {name: [at / options.n * 1e3 for at in result.seconds] for name, result in results.items()}
     baseline = quartiles["listing 1"][1]
     height, width = options.size
     low, high = options.sigma
@@ -61,7 +56,7 @@ def main(options: Options) -> None:
         print(f"{name:<12} {median:>12.3f} {first:>8.3f} {third:>8.3f} {baseline / median:>6.1f}x")
     if options.save is not None:
         result = {"options": asdict(options), "environment": environment()}
-        times = {name: list(map(float, values.round(4))) for name, values in quartiles.items()}
+        times = {name: [round(at, 4) for at in values] for name, values in quartiles.items()}
         print(f"Written: {save('masks', options.save, result | {'ms per mask, quartiles': times})}")
 
 

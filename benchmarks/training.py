@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
 import tyro
 from torch.profiler import ProfilerActivity, profile, record_function
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-from benchmarks.timing import environment, save, time_interleaved
+from benchmarks.record import environment, save
+from benchmarks.timing import Method, Plan, Result, attempt, measure
 from segmentation.config import Config
 from segmentation.datasets import load_camvid, load_street
+from segmentation.methods import MethodName
 from segmentation.trainer import Trainer
 
 
@@ -56,40 +56,43 @@ def share_of_masks(trainer: Trainer, steps: int) -> float:
     return ranges["cowmask"] / sum(event.self_device_time_total for event in kernels if not event.is_user_annotation)
 
 
-def main(options: Options) -> None:
-    """Time steps, profile them, and print iterations per second."""
-    config = options.config
+def compare(config: Config, method: MethodName, rounds: int) -> tuple[dict[str, Result], float | str]:
+    """Return what a step takes, supervised and by the method, and the share of masks and mixing in the latter."""
     data = load_street(config.size) if config.data is None else load_camvid(config.data, config.size)
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {
-            name: Trainer(replace(config, out=Path(folder)), data, name) for name in ("supervised", options.method)
+        names: tuple[MethodName, ...] = ("supervised", method)
+        trainers = {name: Trainer(replace(config, out=Path(folder)), data, name) for name in names}
+        steps = {
+            str(name): Method(trainer.step, no_graph="a step is not captured") for name, trainer in trainers.items()
         }
+        results = measure(steps, trainers[method].device, Plan(rounds))
+        return results, attempt(lambda: share_of_masks(trainers[method], rounds))
 
-        def timed(trainer: Trainer) -> None:
-            trainer.step()
-            if trainer.device.type == "cuda":
-                torch.cuda.synchronize()
 
-        steps = {name: lambda trainer=trainer: timed(trainer) for name, trainer in trainers.items()}
-        times = time_interleaved(steps, options.rounds)
-        seconds = {name: float(np.median(values)) for name, values in times.items()}
-        share = share_of_masks(trainers[options.method], options.rounds)
-    for name, median in seconds.items():
+def main(options: Options) -> None:
+    """Time steps, profile them, and print iterations per second."""
+    results, share = compare(options.config, options.method, options.rounds)
+    quartiles = {name: result.seconds for name, result in results.items()}
+    for name, (_, median, _) in quartiles.items():
         print(f"{name:<12} {1 / median:6.2f} iterations per second")
-    ratio = seconds[options.method] / seconds["supervised"]
-    print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {share:.2%} of it.")
+    ratio = quartiles[options.method][1] / quartiles["supervised"][1]
+    part = share if isinstance(share, str) else f"{share:.2%} of it"
+    print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {part}.")
     if options.save is not None:
         result = {
-            "options": {key: str(value) for key, value in asdict(config).items() if key not in ("data", "out")},
+            "options": options_of(options.config),
             "environment": environment(),
             "method": options.method,
             "rounds": options.rounds,
-            "seconds per step, quartiles": {
-                name: np.percentile(values, [25, 50, 75]).round(5).tolist() for name, values in times.items()
-            },
+            "seconds per step, quartiles": {name: [round(at, 5) for at in times] for name, times in quartiles.items()},
             "share of masks and mixing": share,
         }
         print(f"Written: {save('training', options.save, result)}")
+
+
+def options_of(config: Config) -> dict[str, str]:
+    """Return the options as they are recorded: without paths, which name nothing elsewhere."""
+    return {key: str(value) for key, value in asdict(config).items() if key not in ("data", "out")}
 
 
 if __name__ == "__main__":

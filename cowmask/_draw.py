@@ -4,15 +4,20 @@ Operators, because a compiler would draw other numbers than eager code does, and
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cowmask import _checks, _direct, _spectral
+from cowmask._backends import use_triton
 from cowmask._operators import operator
+
+WORKSPACE = 2**26  # bytes, if one mask needs no more: larger batches go in parts
+_setting = threading.Lock()
 
 
 def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
@@ -21,7 +26,8 @@ def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
 
 @operator(
     "cow_masks(SymInt n, SymInt[] size, float[] sigma, Tensor? sigmas, float[] proportion, Tensor? proportions, "
-    "float[] spacing, Tensor? noise, str method, Generator? generator, Device device) -> Tensor",
+    "float[] spacing, Tensor? noise, str method, str backend, str precision, Generator? generator, Device device) "
+    "-> Tensor",
     _empty_masks,
     random=True,
 )
@@ -35,9 +41,12 @@ def cow_masks(
     spacing: list[float],
     noise: Tensor | None,
     method: str,
+    backend: str,
+    precision: str,
     generator: torch.Generator | None,
     device: torch.device,
 ) -> Tensor:
+    triton = use_triton(backend, device)
     sigma_ends = _checks.ends("sigma", (sigma, sigmas), _checks.POSITIVE)
     proportion_ends = _checks.ends("proportion", (proportion, proportions), _checks.FRACTION)
     in_pixels = _checks.sigma_in_pixels(sigma_ends, spacing)
@@ -46,21 +55,40 @@ def cow_masks(
     cheaper = "spectral" if _spectral.cost(size, counts) <= _direct.cost(size, largest) else "direct"
     spectral = (cheaper if method == "auto" else method) == "spectral"
 
-    with _autocast_off(device):  # bf16 products would misplace 0.1% of the pixels
+    with _autocast_off(device), _full_float32(device, precision):  # bf16 products would misplace 0.1% of the pixels
         drawn_sigma = _values(sigma_ends, sigmas, n, generator, device, log=True)
-        drawn_proportion = _values(proportion_ends, proportions, n, generator, device)
         drawn_sigmas = [drawn_sigma / step for step in spacing]
-        if noise is None:
-            shape = (n, *(counts if spectral else size))  # white noise is white in either basis
-            white = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        else:
-            white = noise[:, 0].to(device, torch.float32)
+        drawn_proportion = _values(proportion_ends, proportions, n, generator, device)
+
+        def white(rows: slice, shape: Sequence[int]) -> Tensor:
+            if noise is not None:
+                return noise[rows, 0].to(device, torch.float32)
+            return torch.randn(
+                (rows.stop - rows.start, *shape), generator=generator, device=device, dtype=torch.float32
+            )
+
         if not spectral:
-            masks = _direct.masks(white, drawn_sigmas, largest, drawn_proportion)
-        else:
-            coefficients = white if noise is None else _spectral.analyse(white, counts)
-            masks = _spectral.masks(coefficients, drawn_sigmas, largest, drawn_proportion, size)
-    return masks[:, None]  # (n, 1, *size)
+            return _direct.masks(white(slice(0, n), size), drawn_sigmas, largest, drawn_proportion)[:, None]
+
+        gains = [_spectral.transfer(*axis) for axis in zip(drawn_sigmas, largest, size, counts, strict=True)]
+        masks = torch.empty((n, 1, *size), dtype=torch.bool, device=device)
+        dtype = torch.float16 if precision == "high" else torch.float32
+        # The same parts for both backends, so that a seed gives the same masks.
+        for rows in _parts(n, _spectral.workspace(size, counts, dtype.itemsize)):
+            # White noise is white in either basis.
+            coefficients = white(rows, counts) if noise is None else _spectral.analyse(white(rows, size), counts)
+            std = _spectral.filter_(coefficients, [gain[rows] for gain in gains], size)
+            if not triton:
+                threshold = _direct.thresholds(std, drawn_proportion[rows])
+                _spectral.masks(masks[rows, 0], coefficients, threshold, size)
+                continue
+            from cowmask.kernels import draw
+
+            coefficients, std = draw.of_unit_variance(coefficients, std, dtype)
+            threshold = _direct.thresholds(std, drawn_proportion[rows])
+            alive = _spectral.alive(drawn_sigmas[0][rows], size[0], counts[0]).sum(1, dtype=torch.int32)
+            draw.masks(masks[rows, 0], coefficients, threshold, alive, size)
+    return masks  # (n, 1, *size)
 
 
 @operator(
@@ -118,6 +146,29 @@ def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator |
 def _autocast_off(device: torch.device) -> AbstractContextManager[Any]:
     available = torch.amp.is_autocast_available(device.type)  # not on "meta"
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+@contextmanager
+def _full_float32(device: torch.device, precision: str) -> Iterator[None]:
+    """Multiply in float32 where that is asked for, whatever torch is set to do."""
+    libraries: dict[str, Any] = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}
+    settings = getattr(libraries.get(device.type), "matmul", None)
+    if precision == "high" or settings is None:
+        yield
+        return
+    with _setting:  # torch's own is for all threads
+        before, settings.fp32_precision = settings.fp32_precision, "ieee"
+        try:
+            yield
+        finally:
+            settings.fp32_precision = before
+
+
+def _parts(n: int, bytes_each: int) -> list[slice]:
+    """Return rows to compute at once, as few parts as the workspace allows, all about as large."""
+    at_once = max(1, WORKSPACE // bytes_each)
+    rows = math.ceil(n / math.ceil(n / at_once))
+    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
 def _values(

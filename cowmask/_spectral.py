@@ -9,6 +9,8 @@ variance of the blurred field are known from them before the field exists.
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,32 +38,38 @@ def cost(size: Sequence[int], counts: Sequence[int]) -> float:
     return 1.5 + (0.0115 * products + 4 * math.prod(counts)) / math.prod(size)
 
 
-def dct_basis(length: int, k: int, device: torch.device) -> Tensor:
-    """Return the first `k` orthonormal DCT-II vectors of an axis as columns, (length, k) float32."""
-    return _on(device, _dct_basis, length, k)
+def dct_basis(
+    length: int, k: int, device: torch.device, dtype: torch.dtype = torch.float32, aligned: int = 1
+) -> Tensor:
+    """Return the first `k` orthonormal DCT-II vectors of an axis as columns, (length, k).
+
+    Rows of zeros make their number a multiple of `aligned`.
+    """
+    return on(device, _dct_basis, length, k, dtype, aligned)
 
 
 def tap_cosines(length: int, k: int, taps: int, device: torch.device) -> Tensor:
     """Return `cos(pi j l / length)` for tap j and coefficient l, (taps, k) float32."""
-    return _on(device, _tap_cosines, length, k, taps)
+    return on(device, _tap_cosines, length, k, taps)
 
 
-def _on(device: torch.device, table: Callable[..., Tensor], *arguments: int) -> Tensor:
+def on(device: torch.device, table: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Return a table, made by a function that caches it on the CPU, on a device."""
     return table(*arguments) if device.type == "cpu" else _copied(device, table, *arguments)
 
 
 @cache  # for good: a captured CUDA graph may point to them
-def _copied(device: torch.device, table: Callable[..., Tensor], *arguments: int) -> Tensor:
+def _copied(device: torch.device, table: Callable[..., Tensor], *arguments: Any) -> Tensor:
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise RuntimeError("cowmask has no tables yet for masks of this size and sigma: draw once before the capture")
     return table(*arguments).to(device)
 
 
 @lru_cache(maxsize=32)
-def _dct_basis(length: int, k: int) -> Tensor:
+def _dct_basis(length: int, k: int, dtype: torch.dtype, aligned: int) -> Tensor:
     table = _cosines(range(1, 2 * length, 2), range(k), 2 * length) * math.sqrt(2 / length)
     table[:, 0] /= math.sqrt(2)
-    return table.float()
+    return torch.nn.functional.pad(table, (0, 0, 0, -length % aligned)).to(dtype)
 
 
 @lru_cache(maxsize=32)
@@ -84,8 +92,13 @@ def transfer(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
     """Return the gains `g`, (n, k), of `n` blurs of `sigma` (n,) pixels, at most `largest`, each cut at its own K."""
     count = _round_up(_direct.n_taps(largest), 32)  # in steps, as above
     gains = _direct.taps(sigma, count) @ tap_cosines(length, k, count, sigma.device)  # (n, k)
+    return gains * alive(sigma, length, k)
+
+
+def alive(sigma: Tensor, length: int, k: int) -> Tensor:
+    """Return which of the lowest `k` coefficients of an axis are kept, bool (n, k): for each sigma (n,) the first."""
     frequency = torch.arange(k, device=sigma.device, dtype=sigma.dtype)
-    return gains * ((frequency - _EXTRA) * sigma[:, None] <= _CUTOFF / math.pi * length)
+    return (frequency - _EXTRA) * sigma[:, None] <= _CUTOFF / math.pi * length
 
 
 def analyse(noise: Tensor, counts: Sequence[int]) -> Tensor:
@@ -95,31 +108,43 @@ def analyse(noise: Tensor, counts: Sequence[int]) -> Tensor:
     return noise
 
 
-def synthesise(coefficients: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the fields (n, *size) of the coefficients (n, *counts)."""
+def synthesise(coefficients: Tensor, size: Sequence[int], *, first: int = 1, aligned: int = 1) -> Tensor:
+    """Return the fields (n, *size) of the coefficients (n, *counts), or what they are along the axes from `first` on.
+
+    Columns of zeros make the width a multiple of `aligned`.
+    """
     # Last axis first: it is done while the other axes still have K entries, and the largest product is a batched one.
-    for axis in range(len(size), 0, -1):
-        basis = dct_basis(size[axis - 1], coefficients.shape[axis], coefficients.device)
+    for axis in range(len(size), first - 1, -1):
+        k, rows = coefficients.shape[axis], aligned if axis == len(size) else 1
+        basis = dct_basis(size[axis - 1], k, coefficients.device, coefficients.dtype, rows)
         coefficients = _product(basis, coefficients, axis)
     return coefficients
 
 
-def masks(
-    coefficients: Tensor, sigmas: Sequence[Tensor], largest: Sequence[float], proportion: Tensor, size: Sequence[int]
-) -> Tensor:
-    """Return bool masks (n, *size) from white coefficients (n, *counts), which are overwritten.
+def filter_(coefficients: Tensor, gains: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """Blur white coefficients (n, *counts) in place by the gains along each axis; return their fields' std (n,).
 
-    `sigmas` holds sigma (n,) along each axis in pixels, and `largest` a bound of it. The fields have mean zero: the DC
-    coefficient is dropped.
+    The fields have mean zero: the DC coefficient is dropped.
     """
     n, dims = len(coefficients), len(size)
-    for axis, (sigma, bound, length) in enumerate(zip(sigmas, largest, size, strict=True), start=1):
-        gain = transfer(sigma, bound, length, coefficients.shape[axis])
+    for axis, gain in enumerate(gains, start=1):
         coefficients *= gain.view(n, *[-1 if other == axis else 1 for other in range(1, dims + 1)])
     coefficients.flatten(1)[:, 0] = 0  # a view: they are contiguous
-    std = (coefficients.square().flatten(1).sum(1) / math.prod(size)).sqrt()  # by Parseval
-    threshold = _direct.thresholds(std, proportion)
-    return synthesise(coefficients, size) > threshold.view(n, *[1] * dims)
+    return (coefficients.square().flatten(1).sum(1) / math.prod(size)).sqrt()  # by Parseval
+
+
+def masks(out: Tensor, coefficients: Tensor, threshold: Tensor, size: Sequence[int]) -> None:
+    """Write bool masks (n, *size), True where the fields of coefficients (n, *counts) exceed a threshold (n,)."""
+    torch.gt(synthesise(coefficients, size), threshold.view(-1, *[1] * len(size)), out=out)
+
+
+def workspace(size: Sequence[int], counts: Sequence[int], itemsize: int) -> int:
+    """Return how many bytes one mask takes up until the last product, of numbers of `itemsize` bytes.
+
+    At first there are also the float32 numbers that they are made from.
+    """
+    held = [math.prod((*counts[:axis], *size[axis:])) for axis in range(len(size), 0, -1)]  # after each product
+    return max((4 + itemsize) * held[0], *(itemsize * (before + after) for before, after in pairwise(held)), 0)
 
 
 def _product(matrix: Tensor, x: Tensor, axis: int) -> Tensor:

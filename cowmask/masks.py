@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cowmask import _checks, _draw
+from cowmask._backends import BACKENDS
 
 
 @torch.no_grad()
@@ -22,6 +23,8 @@ def cow_masks(
     spacing: Sequence[float] | None = None,
     noise: Tensor | None = None,
     method: str = "auto",
+    backend: str = "auto",
+    precision: str = "high",
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.bool,
@@ -46,6 +49,12 @@ def cow_masks(
             DCT-II, from far fewer random numbers. "auto" chooses by size and sigma which should be faster: spectral,
             but for small sigmas in large images. A seed gives other masks with the other method; a given noise, the
             same but for 3 pixels in 10,000.
+        backend: "torch", or "triton": the spectral method with its last product and the threshold in one kernel, so
+            that the field is never in memory: beside the masks and a given noise it needs at most 64 MB, or what one
+            mask needs, for which large batches go in parts. "auto" takes Triton on a GPU where it works.
+        precision: Of the products, at least. "highest" is float32. "high" lets Triton round what it multiplies to 11
+            bits (float16; it adds in float32), as TF32 does, which misplaces 2 more pixels in 10,000; torch multiplies
+            in float32 unless it is set to do otherwise (`torch.set_float32_matmul_precision`).
         generator: Source of all randomness, on the device of the masks; torch's default generator without it.
         device: Where to draw; by default the device of `noise`, of `generator`, or torch's default device.
         dtype: torch.bool or a floating dtype (0 and 1).
@@ -55,6 +64,7 @@ def cow_masks(
 
     Raises:
         TypeError, ValueError: An argument is of the wrong type or out of range.
+        RuntimeError: `backend="triton"` cannot be used here; the text says why.
 
     Convention:
         Borders mirror the noise, so they carry more variance than the middle: for a proportion other than 0.5, the
@@ -77,7 +87,13 @@ def cow_masks(
     noise = _checks.noise(noise, (n, 1, *size))
     target, dtype = _checks.draw_device(generator, device, noise), _checks.mask_dtype(dtype)
     _checks.choice("method", method, ("auto", "spectral", "direct"))
-    return _draw.cow_masks(n, size, *sigmas, *proportions, steps, noise, method, generator, target).to(dtype)
+    _checks.choice("precision", precision, ("high", "highest"))
+    _checks.choice("backend", backend, BACKENDS)
+    if backend == "triton" and method == "direct":
+        raise ValueError('backend="triton" has the spectral method only: got method="direct"')
+    method = "spectral" if backend == "triton" else method
+    values = (*sigmas, *proportions, steps, noise)
+    return _draw.cow_masks(n, size, *values, method, backend, precision, generator, target).to(dtype)
 
 
 @torch.no_grad()

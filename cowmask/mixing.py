@@ -1,15 +1,18 @@
 """Apply masks: deterministic and differentiable."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cowmask import _checks, _tensors
+from cowmask._backends import BACKENDS
 from cowmask._operators import operator
+from cowmask._select import select
 
 
-def mix(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+def mix(a: Tensor, b: Tensor, mask: Tensor, *, backend: str = "auto") -> Tensor:
     """Take `b` where the mask is True and `a` elsewhere.
 
         bool mask:      where(mask, b, a)
@@ -20,12 +23,15 @@ def mix(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
         b: Of the shape, dtype and device of `a`.
         mask: Bool, or floating in [0, 1] (not checked: that would wait for the device); broadcasts to `a`, as
             (B, 1, *size) does.
+        backend: "torch", or "triton" for a bool mask: a kernel that reads of `a` and `b` only what is selected.
+            "auto" takes Triton on a GPU where it works.
 
     Returns:
         A new tensor like `a`. The inputs are not modified.
 
     Raises:
-        TypeError, ValueError: dtypes, devices or shapes do not go together.
+        TypeError, ValueError: dtypes, devices or shapes do not go together, or are not for the backend named.
+        RuntimeError: `backend="triton"` cannot be used here; the text says why.
 
     Convention:
         A bool mask selects: a NaN that is not selected stays out, of the gradient too. A floating one blends.
@@ -39,10 +45,10 @@ def mix(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     """
     _check_pair(a, b)
     _tensors.mixing_mask(mask, a)
-    return _mix(a, b, mask)
+    return _mix_each([a], [b], [mask], backend)[0]
 
 
-def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0) -> Tensor:
+def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0, *, backend: str = "auto") -> Tensor:
     """Keep `x` where the mask is True and put `fill` elsewhere.
 
     Args:
@@ -50,12 +56,14 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0) -> Tensor:
         mask: Bool, or floating in [0, 1] (not checked: that would wait for the device); broadcasts to `x`.
         fill: A number, or a tensor on the device of `x` that broadcasts to it, such as (C, 1, 1) for one value per
             channel. It takes the dtype of `x`.
+        backend: As for `mix`.
 
     Returns:
         A new tensor like `x`. The inputs are not modified.
 
     Raises:
-        TypeError, ValueError: dtypes, devices or shapes do not go together.
+        TypeError, ValueError: dtypes, devices or shapes do not go together, or are not for the backend named.
+        RuntimeError: `backend="triton"` cannot be used here; the text says why.
 
     Convention:
         True is kept (the paper multiplies by the mask). A NaN that is erased stays out, of the gradient too.
@@ -69,13 +77,39 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0) -> Tensor:
     """
     _checks.tensor("x", x)
     _tensors.mixing_mask(mask, x)
-    return _mix(fill_like(x, fill), x, mask)
+    return _mix_each([fill_like(x, fill)], [x], [mask], backend)[0]
+
+
+def mix_together(
+    tensors: Sequence[Tensor], partners: Sequence[Tensor] | None, mask: Tensor, backend: str = "auto"
+) -> list[Tensor]:
+    """Mix tensors by one mask (B, 1, *size), each with its partner, or image i with image i - 1 of the batch.
+
+    The tensors are (B, ..., *size), with one axis between or none.
+    """
+    masks = [mask[:, 0] if x.ndim == mask.ndim - 1 else mask for x in tensors]
+    for x, its_mask in zip(tensors, masks, strict=True):
+        _tensors.mixing_mask(its_mask, x)
+    return _mix_each(tensors, partners, masks, backend)
+
+
+def _mix_each(a: Sequence[Tensor], b: Sequence[Tensor] | None, masks: Sequence[Tensor], backend: str) -> list[Tensor]:
+    """Mix each of `a`, with one of `b` or, if that is None, with itself rolled by one."""
+    selects, device = masks[0].dtype == torch.bool, masks[0].device
+    if _checks.choice("backend", backend, BACKENDS) == "triton" and not selects:
+        raise ValueError(f'backend="triton" selects by a bool mask, got {masks[0].dtype}: try mask.bool()')
+    if selects and (backend == "triton" or (backend == "auto" and device.type == "cuda")):
+        whole, b_roll = (a, len(a[0]) - 1) if b is None else (b, 0)
+        a, masks = ([x.expand_as(like) for x, like in zip(given, whole, strict=True)] for given in (a, masks))
+        return select(a, whole, masks, b_roll, 0, backend)
+    if b is None:
+        return [mix_with_previous(x, mask) for x, mask in zip(a, masks, strict=True)]
+    return [_mix(x, y, mask) for x, y, mask in zip(a, b, masks, strict=True)]
 
 
 def mix_with_previous(x: Tensor, mask: Tensor) -> Tensor:
     """Return `mix(x, x.roll(1, 0), mask)` without the rolled copy: image i is mixed with image i - 1."""
-    _tensors.mixing_mask(mask, _checks.tensor("x", x))
-    return mix(x, x.roll(1, 0), mask) if mask.requires_grad else _MixWithPrevious.apply(x, mask)
+    return _mix(x, x.roll(1, 0), mask) if mask.requires_grad else _MixWithPrevious.apply(x, mask)
 
 
 class _MixWithPrevious(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cowmask import _checks, _tensors
 from cowmask.masks import box_masks, constant_masks, cow_masks
-from cowmask.mixing import erase, fill_like, mix, mix_labels, mix_with_previous, one_hot
+from cowmask.mixing import erase, fill_like, mix_labels, mix_together, one_hot
 
 
 class _Transform(nn.Module):
@@ -69,8 +69,12 @@ class _Mixer(_Transform):
             for x, other, is_label in zip(tensors, partners, are_labels, strict=True)
         ]
         mask = self.sample(images, generator) if mask is None else _tensors.image_masks(mask, images)
+        dense, others = zip(
+            *(pair for pair, is_label in zip(pairs, are_labels, strict=True) if not is_label), strict=True
+        )
+        mixed_dense = iter(mix_together(dense, None if partner is None else others, mask))
         mixed = tuple(
-            mix_labels(x, other, mask) if is_label else _mix_dense(x, other, mask)
+            mix_labels(x, other, mask) if is_label else next(mixed_dense)
             for (x, other), is_label in zip(pairs, are_labels, strict=True)
         )
         return mixed[0] if len(mixed) == 1 else mixed
@@ -313,8 +317,3 @@ def _sample(
     """Draw one mask per image, on the images' device."""
     size = _tensors.images(images).shape[2:]
     return draw(len(images), size, *args, **options, generator=generator, device=images.device)
-
-
-def _mix_dense(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
-    mask = mask[:, 0] if x.ndim == mask.ndim - 1 else mask  # dense targets may lack a channel axis
-    return mix_with_previous(x, mask) if other is None else mix(x, other, mask)

@@ -1,10 +1,12 @@
 """How many pixels of a mask differ from Listing 1's on the same noise.
 
-python -m tests.agreement    prints the table of docs/agreement.md
+python -m tests.agreement [--kernel]    prints the tables of docs/agreement.md
 """
 
+import argparse
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from cowmask import cow_masks
 from tests.reference import cow_mask
 
 METHODS = ("spectral", "direct")
+PRECISIONS = {"high": 0.0005, "highest": 0.0003}  # of the kernel, and the part of all pixels that may differ
 PIXELS = 1_000_000  # at least, for each setting
 
 
@@ -23,10 +26,13 @@ def some_noise(size: Sequence[int], seed: int = 0, pixels: int = PIXELS) -> NDAr
     return np.random.default_rng([seed, *size]).normal(size=(n, 1, *size))
 
 
-def wrong_pixels(noise: NDArray[np.float64], sigma: float, proportion: float, method: str) -> NDArray[np.int64]:
+def wrong_pixels(
+    noise: NDArray[np.float64], sigma: float, proportion: float, method: str, device: str = "cpu", **options: Any
+) -> NDArray[np.int64]:
     """Return how many pixels of each mask differ from the oracle's, (n,)."""
     n, _, *size = noise.shape
-    ours = cow_masks(n, size, sigma, proportion, noise=torch.from_numpy(noise), method=method).numpy()
+    same_noise = torch.from_numpy(noise).to(device)
+    ours = cow_masks(n, size, sigma, proportion, noise=same_noise, method=method, **options).cpu().numpy()
     theirs = np.stack([cow_mask(one[0], sigma, proportion) for one in noise])[:, None]
     return (ours != theirs).reshape(n, -1).sum(1)
 
@@ -45,18 +51,26 @@ def assert_agrees(noise: NDArray[np.float64], sigma: float, proportion: float, m
 
 
 def main() -> None:
-    """Print pixels in a million that differ, and the worst mask, by method, number of axes and sigma."""
-    print("| Size | Sigma, pixels | Spectral: of a million | worst mask | Direct: of a million | worst mask |")
-    print("|---|---|---|---|---|---|")
+    """Print pixels in a million that differ, and the worst mask, by method or kernel, number of axes and sigma."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", action="store_true", help="the Triton kernel by its precisions, on DEVICE")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    columns: dict[str, dict[str, str]] = {method.capitalize(): {"method": method} for method in METHODS}
+    if arguments.kernel:
+        kernel = {"method": "spectral", "backend": "triton", "device": arguments.device}
+        columns = {f'"{precision}"': kernel | {"precision": precision} for precision in PRECISIONS}
+    print("| Size | Sigma, pixels |", *(f"{name}: of a million | worst mask |" for name in columns))
+    print("|---|---|" + "---|---|" * len(columns))
     for size in ((4096,), (256, 192), (333, 512), (64, 48, 56)):
         noise = some_noise(size, pixels=2 * PIXELS)
         for sigma in (1, 2, 4, 8, 16, min(size) / 2):
             cells = []
-            for method in METHODS:
-                wrong = np.concatenate([wrong_pixels(noise, sigma, proportion, method) for proportion in (0.5, 0.2)])
+            for options in columns.values():
+                wrong = np.concatenate([wrong_pixels(noise, sigma, proportion, **options) for proportion in (0.5, 0.2)])
                 share = wrong.mean() / math.prod(size)
                 cells += [f"{1e6 * share:.1f}", f"{wrong.max() / math.prod(size):.3%}"]
-            print(f"| {'x'.join(map(str, size))} | {sigma:g} | {' | '.join(cells)} |")
+            print(f"| {'x'.join(map(str, size))} | {sigma:g} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

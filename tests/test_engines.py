@@ -165,17 +165,18 @@ WRONG = {
     "one mask for two rows": Wrong(
         "spectral",
         _spectral,
-        "masks",
-        {"    std = ": "    coefficients = coefficients[torch.arange(n) // 2 * 2]\n    std = "},
+        "filter_",
+        {"    return ": "    coefficients[:] = coefficients[torch.arange(n) // 2 * 2]\n    return "},
         {"same noise", "independence"},
     ),
     "Parseval including the DC": Wrong(
         "spectral",
         _spectral,
-        "masks",
+        "filter_",
         {
-            "    coefficients.flatten(1)[:, 0] = 0": "",
-            "    return ": "    coefficients.flatten(1)[:, 0] = 0\n    return ",
+            "    coefficients.flatten(1)[:, 0] = 0  # a view: they are contiguous\n": "",
+            "    return ": "    std = ",
+            "  # by Parseval": "\n    coefficients.flatten(1)[:, 0] = 0\n    return std",
         },
         {"same noise", "distribution"},
     ),
@@ -183,7 +184,7 @@ WRONG = {
         "spectral",
         _spectral,
         "masks",
-        {"synthesise(coefficients, size) >": "synthesise(coefficients, size) <"},
+        {"torch.gt(": "torch.lt("},
         {"same noise", "distribution"},
     ),
     "mirrored without the edge pixel": Wrong(

@@ -1,0 +1,39 @@
+"""Which backend computes: torch, or the Triton kernels."""
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+
+BACKENDS = ("auto", "torch", "triton")
+
+
+def use_triton(backend: str, device: torch.device) -> bool:
+    """Tell whether the kernels are to compute on a device; refuse to, if they are asked for by name and cannot."""
+    if backend == "torch":
+        return False
+    interpreted = os.environ.get("TRITON_INTERPRET", "0") == "1"
+    if backend == "auto" and (interpreted or device.type != "cuda"):
+        return False
+    problem = _problem(device.type, interpreted)
+    if backend == "triton" and problem is not None:
+        raise RuntimeError(f'backend="triton" cannot be used: {problem}')
+    return problem is None
+
+
+@cache
+def _problem(device_type: str, interpreted: bool) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if interpreted:
+        return None
+    if device_type != "cuda":
+        return f"Triton computes on a GPU, got tensors on {device_type!r}; TRITON_INTERPRET=1 interprets its kernels"
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_target()  # compiles its glue, for which there may be no compiler
+    except Exception as error:
+        return f"Triton found no GPU that it can use ({error})"
+    return None

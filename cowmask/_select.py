@@ -1,0 +1,84 @@
+"""Select by masks with the Triton kernel: one operator for several tensors, differentiable."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cowmask._backends import use_triton
+from cowmask._operators import operator
+
+Tensors = Sequence[Tensor]
+
+
+def _empty(a: Tensors, b: Tensors, *_: Any) -> list[Tensor]:
+    # Laid out like the one that is not a value for all.
+    return [torch.empty_like(y if 0 in x.stride() else x) for x, y in zip(a, b, strict=True)]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG001
+    _, _, masks, ctx.b_roll, ctx.out_roll, ctx.backend = inputs
+    ctx.save_for_backward(*masks)
+
+
+def _gradients(ctx: Any, grads: Tensors) -> tuple[Any, ...]:
+    """Return the gradients of `a`, where the mask is False, and of `b`, where it is True."""
+    masks, zeros = ctx.saved_tensors, [grad.new_zeros(()).expand_as(grad) for grad in grads]
+    of_a: Any = [None] * len(masks)
+    of_b: Any = [None] * len(masks)
+    needs_a, needs_b, *_ = ctx.needs_input_grad
+    if any(needs_a):
+        unrolled = [grad.roll(-ctx.out_roll, 0) if ctx.out_roll else grad for grad in grads]
+        of_a = select(unrolled, zeros, masks, 0, 0, ctx.backend)
+    if any(needs_b):
+        of_b = select(zeros, grads, masks, ctx.out_roll, ctx.b_roll, ctx.backend)
+    return of_a, of_b, [None] * len(masks), None, None, None
+
+
+@operator(
+    "select(Tensor[] a, Tensor[] b, Tensor[] masks, SymInt b_roll, SymInt out_roll, str backend) -> Tensor[]",
+    _empty,
+    gradients=(_save, _gradients),
+)
+def select(a: Tensors, b: Tensors, masks: Tensors, b_roll: int, out_roll: int, backend: str) -> list[Tensor]:
+    """Return `where(mask, b.roll(-b_roll, 0), a).roll(out_roll, 0)` for each of several a and b with bool masks.
+
+    A mask has the shape of its tensors. "auto" leaves to torch what the kernel cannot do, or not well.
+    """
+    outputs = _empty(a, b)
+    for tensors in zip(outputs, a, b, masks, strict=True):
+        if not _by_kernel(*tensors, b_roll, out_roll, backend):
+            _by_torch(*tensors, b_roll, out_roll)
+    return outputs
+
+
+def _by_kernel(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_roll: int, backend: str) -> bool:
+    """Select by the kernel if it is the way, and tell whether it is."""
+    if not use_triton(backend, out.device):
+        return False
+    from cowmask.kernels import mix
+
+    plan = mix.plan(out, a, b, mask, rolled=b_roll != 0 or out_roll != 0)
+    if plan is None and backend == "triton":
+        raise ValueError(
+            f'backend="triton" takes elements of 1 to 8 bytes and {mix.OUTER + 1} axes that cannot be merged, got '
+            f"{a.dtype} of shape {tuple(a.shape)} and strides {a.stride()} and {b.stride()}: try .contiguous()"
+        )
+    if plan is None or not (plan.is_fast() or backend == "triton"):
+        return False
+    mix.select(out, a, b, mask, plan, b_roll=b_roll, out_roll=out_roll)
+    return True
+
+
+def _by_torch(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_roll: int) -> None:
+    if not b_roll and not out_roll:
+        torch.where(mask, b, a, out=out)
+        return
+    n = len(out)
+    for start, end in pairwise(sorted({0, n - b_roll, n - out_roll, n})):  # where no index goes round the end
+        rows, from_b, to_out = (
+            slice(first, first + end - start) for first in (start, (start + b_roll) % n, (start + out_roll) % n)
+        )
+        torch.where(mask[rows], b[from_b], a[rows], out=out[to_out])

@@ -1,0 +1,1 @@
+"""Triton kernels. Imported when the first of them is needed: everything works without Triton."""

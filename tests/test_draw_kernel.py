@@ -1,0 +1,176 @@
+"""The kernel that draws: the masks of the other engines, from its own arithmetic. See `tests/kernels.py`."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cowmask import _draw, _spectral, cow_masks
+from tests.agreement import PRECISIONS, some_noise, wrong_pixels
+from tests.kernels import DEVICE, marks, spy_on
+
+pytestmark = marks
+draw = pytest.importorskip("cowmask.kernels.draw")
+
+SAME_NOISE = [
+    ((128, 96), 4.0),
+    ((97, 131), 2.0),
+    ((101, 64), 32.0),
+    ((127, 53), 0.6),  # every coefficient is kept
+    ((333, 512), 8.0),
+    ((33, 32), 16.0),
+    ((40, 53, 36), 3.0),
+    ((32, 37, 41), 16.0),
+    ((2048,), 5.0),
+]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("size", "sigma"), SAME_NOISE)
+def test_same_masks_as_listing_1_from_the_same_noise(
+    size: tuple[int, ...], sigma: float, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = spy_on(monkeypatch, draw, "draw_kernel")
+    noise = some_noise(size, pixels=200_000 if len(size) > 1 else 20_000)  # one axis makes for idle programs
+    wrong = wrong_pixels(noise, sigma, 0.3, "spectral", backend="triton", precision=precision, device=DEVICE.type)
+    assert spy.launches > 0
+    assert wrong.sum() <= PRECISIONS[precision] * noise.size, f"{1e6 * wrong.sum() / noise.size:.0f} ppm differ"
+    assert wrong.max() <= max(6, 0.002 * math.prod(size))
+
+
+EDGES = [1, 2, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 130]
+
+
+@pytest.mark.parametrize("side", EDGES)
+@pytest.mark.parametrize("sigma", [0.3, 3.0])
+def test_every_size_is_covered_and_nothing_beyond(side: int, sigma: float) -> None:
+    for size in ((side, 70), (70, side), (side, side)):
+        noise = torch.randn(2, 1, *size, device=DEVICE)
+        counts = [_spectral.n_coefficients(length, sigma) for length in size]
+        coefficients = _spectral.analyse(noise[:, 0], counts)
+        sigmas = torch.full((2,), sigma, device=DEVICE)
+        gains = [_spectral.transfer(sigmas, sigma, *axis) for axis in zip(size, counts, strict=True)]
+        _spectral.filter_(coefficients, gains, size)
+        alive = _spectral.alive(sigmas, size[0], counts[0]).sum(1, dtype=torch.int32)
+        buffer = torch.full((4, *size), 77, dtype=torch.uint8, device=DEVICE)
+        draw.masks(buffer[1:3].view(torch.bool), coefficients, torch.zeros(2, device=DEVICE), alive, size)
+        expected = torch.empty(2, *size, dtype=torch.bool, device=DEVICE)
+        _spectral.masks(expected, coefficients, torch.zeros(2, device=DEVICE), size)
+        assert (buffer[1:3] != expected.to(torch.uint8)).sum() <= 2  # rounding
+        assert (buffer[[0, 3]] == 77).all()
+
+
+def test_rows_beyond_a_masks_own_are_not_read() -> None:
+    size, counts = (256, 64), (160, 24)
+    coefficients = torch.randn(3, *counts, device=DEVICE)
+    alive = torch.tensor([160, 7, 0], dtype=torch.int32, device=DEVICE)
+    for row, count in enumerate(alive.tolist()):
+        coefficients[row, count:] = 0
+    threshold = torch.tensor([0.1, -0.2, 0.3], device=DEVICE)
+    expected = torch.empty(3, *size, dtype=torch.bool, device=DEVICE)
+    _spectral.masks(expected, coefficients, threshold, size)
+    coefficients[1, 64:] = torch.nan  # beyond the 32 pairs of frequencies that are read at a time
+    coefficients[2] = torch.nan
+    found = torch.empty_like(expected)
+    draw.masks(found, coefficients, threshold, alive, size)
+    assert (found != expected).sum() <= 2
+
+
+def test_a_row_is_the_same_whatever_the_others_are() -> None:
+    noise, sigmas = torch.randn(3, 1, 200, 90, device=DEVICE), torch.tensor([2.0, 9.0, 30.0])
+    together = cow_masks(3, (200, 90), sigmas, noise=noise, backend="triton", precision="highest")
+    for row in range(3):
+        alone = cow_masks(
+            1, (200, 90), float(sigmas[row]), noise=noise[row, None], backend="triton", precision="highest"
+        )
+        assert (alone != together[row]).sum() <= 1  # rounding
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_seed_gives_the_masks_of_the_other_backend_in_parts_too(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(backend: str) -> Tensor:
+        torch.manual_seed(3)
+        options: dict[str, Any] = {"backend": backend, "method": "spectral", "precision": precision, "device": DEVICE}
+        return cow_masks(5, (96, 80), (3, 9), (0.2, 0.8), **options)
+
+    whole = drawn("triton")
+    monkeypatch.setattr(_draw, "WORKSPACE", 2**14)
+    spy = spy_on(monkeypatch, draw, "draw_kernel")
+    in_parts = drawn("triton")
+    assert spy.launches > 1
+    assert (in_parts != drawn("torch")).float().mean() < 0.0005
+    monkeypatch.undo()
+    assert (whole != drawn("torch")).float().mean() < 0.0005
+    assert (whole != drawn("auto")).float().mean() < 0.0005
+
+
+def test_parts_fit_into_the_workspace() -> None:
+    for size, sigma in (((512, 512), 4.0), ((2048, 1024), 1.0), ((128, 128, 128), 2.0), ((4096,), 1.0)):
+        counts = [_spectral.n_coefficients(length, sigma) for length in size]
+        each = _spectral.workspace(size, counts, 2)
+        assert each >= 2 * math.prod(counts) + 2 * counts[0] * math.prod(size[1:]) or len(size) == 1
+        for n in (1, 7, 300):
+            parts = _draw._parts(n, each)
+            assert [row for part in parts for row in range(n)[part]] == list(range(n))
+            assert all(
+                (part.stop - part.start) * each <= _draw.WORKSPACE or part.stop - part.start == 1 for part in parts
+            )
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_all_none_and_fields_without_variance(precision: str) -> None:
+    options: dict[str, Any] = {"backend": "triton", "precision": precision, "device": DEVICE}
+    proportions = torch.tensor([0.0, 1.0, 0.5])
+    areas = cow_masks(3, (40, 50), 3, proportions, **options).float().mean((1, 2, 3)).tolist()
+    assert areas[:2] == [0, 1]
+    assert 0.2 < areas[2] < 0.8
+    for proportion in (0.0, 0.3, 0.9):
+        assert not cow_masks(2, (1, 1), 3, proportion, **options).any()
+    assert cow_masks(2, (1, 1), 3, 1.0, **options).all()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_scale_of_the_noise_does_not_matter(scale: float) -> None:
+    noise = torch.randn(2, 1, 64, 64, device=DEVICE)
+    expected, scaled = (cow_masks(2, (64, 64), 4, noise=x, backend="triton") for x in (noise, scale * noise))
+    assert (expected != scaled).float().mean() < 0.0005
+
+
+def test_highest_precision_is_float32_whatever_torch_is_set_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    library: Any = torch.backends.cuda if DEVICE.type == "cuda" else torch.backends.mkldnn
+    settings = library.matmul
+    before, seen = settings.fp32_precision, []
+    synthesise = _spectral.synthesise
+
+    def spy(*arguments: Any, **options: Any) -> Tensor:
+        seen.append(settings.fp32_precision)
+        return synthesise(*arguments, **options)
+
+    monkeypatch.setattr(_spectral, "synthesise", spy)
+    settings.fp32_precision = "tf32"
+    try:
+        for backend in ("torch", "triton"):
+            for precision in PRECISIONS:
+                cow_masks(1, (32, 32), 3, backend=backend, precision=precision, method="spectral", device=DEVICE)
+        assert seen == ["tf32", "ieee"] * 2
+        assert settings.fp32_precision == "tf32"
+    finally:
+        settings.fp32_precision = before
+
+
+def test_the_names_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = spy_on(monkeypatch, draw, "draw_kernel")
+    for backend, launches in {"torch": 0, "auto": DEVICE.type == "cuda", "triton": 1}.items():
+        spy.launches = 0
+        cow_masks(2, (48, 40), 3, backend=backend, device=DEVICE)
+        assert spy.launches == launches
+    with pytest.raises(ValueError, match="spectral method only"):
+        cow_masks(2, (48, 40), 3, backend="triton", method="direct", device=DEVICE)
+    with pytest.raises(ValueError, match='backend must be "auto", "torch" or "triton"'):
+        cow_masks(2, (48, 40), 3, backend="cuda", device=DEVICE)
+    with pytest.raises(ValueError, match='precision must be "high" or "highest"'):
+        cow_masks(2, (48, 40), 3, precision="tf32", device=DEVICE)

@@ -1,0 +1,209 @@
+"""What concerns both kernels: how they are found, compilers, and offsets. See `tests/kernels.py`."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from cowmask import _backends, cow_masks, erase, mix
+from cowmask.mixing import mix_together
+from tests.kernels import DEVICE, ON_GPU, marks
+
+pytestmark = marks
+mix_kernel = pytest.importorskip("cowmask.kernels.mix")
+draw_kernel = pytest.importorskip("cowmask.kernels.draw")
+
+
+def arguments() -> tuple[Tensor, Tensor, Tensor]:
+    shape = (3, 2, 16, 20)
+    return (
+        torch.randn(shape, device=DEVICE),
+        torch.randn(shape, device=DEVICE),
+        torch.rand(3, 1, 16, 20, device=DEVICE) < 0.5,
+    )
+
+
+@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
+def test_compiles_whole(compiler: str) -> None:
+    a, b, mask = arguments()
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        drawn = cow_masks(3, (16, 20), 3, backend="triton", device=DEVICE)
+        mixed = mix(x, y, drawn, backend="triton") + erase(x, mask, 0.5, backend="triton")
+        return mixed + mix_together([x], None, mask, "triton")[0]
+
+    results = []
+    for call in (step, torch.compile(step, fullgraph=True, backend=compiler)):
+        x = a.clone().requires_grad_()
+        torch.manual_seed(0)
+        result = call(x, b)
+        results.append((result, *torch.autograd.grad(result.square().sum(), x)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the check's own
+def test_the_operators_keep_torchs_rules() -> None:
+    a, b, mask = arguments()
+    mask = mask.expand_as(a)
+    for x, y in ((a, b), (a.requires_grad_(), b.requires_grad_())):
+        torch.library.opcheck(torch.ops.cowmask.select.default, ([x], [y], [mask], 2, 0, "triton"))
+
+
+def test_fake_tensors() -> None:
+    with FakeTensorMode():
+        x = torch.empty(2, 3, 8, 8, device="cuda")
+        masks = cow_masks(2, (8, 8), device="cuda")
+        assert mix(x, x, masks).device.type == "cuda"
+        assert mix_together([x, x[:, 0]], None, masks)[1].shape == (2, 8, 8)
+        assert erase(x.to(memory_format=torch.channels_last), masks).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_backend_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    a, b, mask = (x.cpu() for x in arguments())
+    calls: list[Any] = [
+        lambda: cow_masks(2, (8, 8), backend="triton", device="cpu"),
+        lambda: mix(a, b, mask, backend="triton"),
+        lambda: erase(a, mask, backend="triton"),
+    ]
+    before = torch.get_rng_state()
+    for call in calls:
+        with pytest.raises(RuntimeError, match="Triton computes on a GPU"):
+            call()
+    assert torch.equal(before, torch.get_rng_state())
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "triton" else find_spec(name))
+    _backends._problem.cache_clear()
+    try:
+        for call in calls:
+            with pytest.raises(RuntimeError, match="Triton is not installed"):
+                call()
+        assert not _backends.use_triton("auto", torch.device("cuda"))
+    finally:
+        _backends._problem.cache_clear()
+
+
+def test_everything_works_without_triton() -> None:
+    code = (
+        "import sys; sys.modules['triton'] = None; import torch, cowmask; x = torch.rand(2, 3, 8, 8); "
+        "cowmask.CowMix()(x, x); cowmask.CowOut()(x); cowmask.mix(x, x, cowmask.cow_masks(2, (8, 8)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def addresses(monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[], object]) -> list[Any]:
+    """Return the addresses of all reads and writes, in turn, of one program of a kernel; it touches no memory."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    found: list[Any] = []
+    load = InterpreterBuilder.create_masked_load
+
+    def noted(_: object, pointers: Any, *others: Any) -> None:
+        mask = (
+            others[0] if len(others) == 5 else others[1]
+        )  # of a load: after the pointers; of a store: after the value
+        found.append(pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(object))
+
+    def ones(builder: Any, pointers: Any, mask: Any, *others: Any) -> Any:
+        noted(builder, pointers, mask, *others)
+        nothing = type(mask)(np.zeros_like(mask.data), mask.dtype)
+        handle = load(builder, pointers, nothing, None, *others[1:])
+        handle.data[...] = 1
+        return handle
+
+    def set_program(builder: Any, *_: int) -> None:
+        builder.grid_idx = (program, 0, 0)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", ones)
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_store", noted)
+    monkeypatch.setattr(InterpreterBuilder, "set_grid_idx", set_program)
+    launch()
+    return found
+
+
+without_gpu = pytest.mark.skipif(ON_GPU, reason="asks the interpreter for addresses")
+
+
+@without_gpu
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_mix_reaches_elements_beyond_2_to_the_31(repeat: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    elements, mask = torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.uint8)
+    inner, tile = 2**32 + 100, 256 * 4
+    n_tiles, outer_steps, steps = -(-inner // tile), [2**33, 2**34, 2**35, 2**34], [1, 5, 2**22, 3]
+    row, last = 5, n_tiles - 1  # of 3 x 2 rows: index 2 of the first axis, index 1 of the second
+    outer = [step for outer_step in outer_steps for step in (outer_step, outer_step + 7, 0, 0)]
+    found = addresses(
+        monkeypatch,
+        row * n_tiles + last,
+        lambda: mix_kernel.select_kernel[(1,)](
+            *(elements, elements, elements, mask, inner, *steps, 3, 2, 1, 1, *outer, 2, 1),
+            repeat=repeat, a_constant=False, b_constant=False, vectors=256, vector=4,
+        ),
+    )  # fmt: skip
+    place = np.arange(last * tile, inner).astype(object)
+    size, base = elements.element_size(), elements.data_ptr()
+
+    def expected(which: int, index: int, where: Any) -> list[int]:
+        return list(index * outer_steps[which] + outer_steps[which] + 7 + where * steps[which])
+
+    # The mask is all True, as all that is read is 1: a is not read.
+    chosen, first, second, written = found
+    assert list(chosen - mask.data_ptr()) == expected(3, 2, place // repeat)
+    assert len(first) == 0
+    assert list((second - base) // size) == expected(2, 1, place)
+    assert list((written - base) // size) == expected(0, 0, place)
+
+
+@without_gpu
+def test_draw_reaches_elements_beyond_2_to_the_31(monkeypatch: pytest.MonkeyPatch) -> None:
+    half_floats, single, byte = (torch.zeros(1, dtype=dtype) for dtype in (torch.float16, torch.float32, torch.uint8))
+    alive = torch.zeros(1, dtype=torch.int32)
+    height, width, count, index = 70_000, 80_000, 60_000, 3
+    half, columns, rows = height // 2, width // 64, -(-(height // 2) // 64)
+    found = addresses(
+        monkeypatch,
+        index * rows * columns + rows * columns - 1,  # the last tile of a mask, so of the middle of the rows
+        lambda: draw_kernel.draw_kernel[(1,)](
+            *(byte, half_floats, half_floats, single, alive, height, width, half, 32, count, width),
+            precision="tf32", block_h=64, block_w=64, block_k=32,
+        ),
+    )  # fmt: skip
+    column, row = np.arange(width - 64, width).astype(object), np.arange((rows - 1) * 64, half).astype(object)[:, None]
+    lines = ((index * count + 2 * np.arange(32).astype(object)[:, None]) * width + column).ravel()
+    base = half_floats.data_ptr()
+    assert list((found[3] - base) // 2) == list(lines)
+    assert list((found[4] - base) // 2) == list(lines + width)
+    assert list(found[-2] - byte.data_ptr()) == list(((index * height + row) * width + column).ravel())
+    mirrored = (index * height + height - 1 - row) * width + column
+    assert list(found[-1] - byte.data_ptr()) == list(mirrored.ravel())
+
+
+def test_compiled_code_is_what_it_is_meant_to_be() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.resources"]
+    root = Path(__file__).parents[1]
+    table = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
+    columns, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    found = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
+    assert len(found) == 13
+    for (kernel, case), row in found.items():
+        assert row["Spilled, bytes"] == "0"
+        if "odd" not in case:
+            assert row["Widest load, bytes"] == "16"
+        if kernel == "mix":
+            assert row["Shared, KB"] == "0"
+        if "odd" not in case and "321" not in case:
+            assert row["Widest store, bytes"] == "16"
+        if kernel == "draw" and "high" in case and "highest" not in case:
+            assert row["Matrix product"].startswith("m")
+        assert int(row["Programs an SM"]) >= 2
