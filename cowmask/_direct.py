@@ -28,7 +28,7 @@ def taps(sigma: Tensor, count: int) -> Tensor:
     """
     distance = torch.arange(count, device=sigma.device, dtype=sigma.dtype)
     weights = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)  # (n, count)
-    weights *= distance <= torch.floor(TRUNCATE * sigma + 0.5)[:, None]
+    weights *= distance <= (TRUNCATE * sigma + 0.5)[:, None]
     weights[:, 1:] *= 2
     return weights / weights.sum(1, keepdim=True)
 

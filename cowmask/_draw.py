@@ -5,8 +5,9 @@ Operators, because a compiler would draw other numbers than eager code does, and
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def cow_masks(
 
     with _autocast_off(device), _full_float32(device, precision):  # bf16 products would misplace 0.1% of the pixels
         drawn_sigma = _values(sigma_ends, sigmas, n, generator, device, log=True)
-        drawn_sigmas = [drawn_sigma / step for step in spacing]
+        drawn_sigmas = _each(lambda step: drawn_sigma / step, spacing)
         drawn_proportion = _values(proportion_ends, proportions, n, generator, device)
 
         def white(rows: slice, shape: Sequence[int]) -> Tensor:
@@ -70,7 +71,7 @@ def cow_masks(
         if not spectral:
             return _direct.masks(white(slice(0, n), size), drawn_sigmas, largest, drawn_proportion)[:, None]
 
-        gains = [_spectral.transfer(*axis) for axis in zip(drawn_sigmas, largest, size, counts, strict=True)]
+        gains = _each(_spectral.transfer, drawn_sigmas, largest, size, counts)
         masks = torch.empty((n, 1, *size), dtype=torch.bool, device=device)
         dtype = torch.float16 if precision == "high" else torch.float32
         # The same parts for both backends, so that a seed gives the same masks.
@@ -162,6 +163,11 @@ def _full_float32(device: torch.device, precision: str) -> Iterator[None]:
             yield
         finally:
             settings.fp32_precision = before
+
+
+def _each(function: Callable[..., Tensor], *axes: Sequence[Any]) -> list[Tensor]:
+    """Call a function with what each axis has, once for axes that are alike: small calls are what a GPU waits for."""
+    return list(map(cache(function), *axes))  # tensors are told apart by identity
 
 
 def _parts(n: int, bytes_each: int) -> list[slice]:

@@ -130,7 +130,8 @@ def filter_(coefficients: Tensor, gains: Sequence[Tensor], size: Sequence[int]) 
     for axis, gain in enumerate(gains, start=1):
         coefficients *= gain.view(n, *[-1 if other == axis else 1 for other in range(1, dims + 1)])
     coefficients.flatten(1)[:, 0] = 0  # a view: they are contiguous
-    return (coefficients.square().flatten(1).sum(1) / math.prod(size)).sqrt()  # by Parseval
+    norm = torch.linalg.vector_norm(coefficients.flatten(1), dim=1)
+    return norm / math.sqrt(math.prod(size))  # by Parseval
 
 
 def masks(out: Tensor, coefficients: Tensor, threshold: Tensor, size: Sequence[int]) -> None:

@@ -53,8 +53,8 @@ def cow_masks(
             that the field is never in memory: beside the masks and a given noise it needs at most 64 MB, or what one
             mask needs, for which large batches go in parts. "auto" takes Triton on a GPU where it works.
         precision: Of the products, at least. "highest" is float32. "high" lets Triton round what it multiplies to 11
-            bits (float16; it adds in float32), as TF32 does, which misplaces 2 more pixels in 10,000; torch multiplies
-            in float32 unless it is set to do otherwise (`torch.set_float32_matmul_precision`).
+            bits (float16; it adds in float32), which misplaces 1 more pixel in 10,000; torch multiplies in float32
+            unless it is set to do otherwise (`torch.set_float32_matmul_precision`).
         generator: Source of all randomness, on the device of the masks; torch's default generator without it.
         device: Where to draw; by default the device of `noise`, of `generator`, or torch's default device.
         dtype: torch.bool or a floating dtype (0 and 1).

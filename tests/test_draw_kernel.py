@@ -36,7 +36,7 @@ def test_same_masks_as_listing_1_from_the_same_noise(
     noise = some_noise(size, pixels=200_000 if len(size) > 1 else 20_000)  # one axis makes for idle programs
     wrong = wrong_pixels(noise, sigma, 0.3, "spectral", backend="triton", precision=precision, device=DEVICE.type)
     assert spy.launches > 0
-    assert wrong.sum() <= PRECISIONS[precision] * noise.size, f"{1e6 * wrong.sum() / noise.size:.0f} ppm differ"
+    assert wrong.sum() <= 0.0003 * noise.size, f"{1e6 * wrong.sum() / noise.size:.0f} ppm differ"
     assert wrong.max() <= max(6, 0.002 * math.prod(size))
 
 
@@ -102,10 +102,10 @@ def test_a_seed_gives_the_masks_of_the_other_backend_in_parts_too(
     spy = spy_on(monkeypatch, draw, "draw_kernel")
     in_parts = drawn("triton")
     assert spy.launches > 1
-    assert (in_parts != drawn("torch")).float().mean() < 0.0005
+    assert (in_parts != drawn("torch")).float().mean() < 0.0003
     monkeypatch.undo()
-    assert (whole != drawn("torch")).float().mean() < 0.0005
-    assert (whole != drawn("auto")).float().mean() < 0.0005
+    assert (whole != drawn("torch")).float().mean() < 0.0003
+    assert (whole != drawn("auto")).float().mean() < 0.0003
 
 
 def test_parts_fit_into_the_workspace() -> None:
@@ -137,7 +137,7 @@ def test_all_none_and_fields_without_variance(precision: str) -> None:
 def test_the_scale_of_the_noise_does_not_matter(scale: float) -> None:
     noise = torch.randn(2, 1, 64, 64, device=DEVICE)
     expected, scaled = (cow_masks(2, (64, 64), 4, noise=x, backend="triton") for x in (noise, scale * noise))
-    assert (expected != scaled).float().mean() < 0.0005
+    assert (expected != scaled).float().mean() < 0.0003
 
 
 def test_highest_precision_is_float32_whatever_torch_is_set_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ WRONG = {
         "spectral",
         _spectral,
         "filter_",
-        {"    return ": "    coefficients[:] = coefficients[torch.arange(n) // 2 * 2]\n    return "},
+        {"    norm = ": "    coefficients[:] = coefficients[torch.arange(n) // 2 * 2]\n    norm = "},
         {"same noise", "independence"},
     ),
     "Parseval including the DC": Wrong(
