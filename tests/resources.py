@@ -1,6 +1,6 @@
 """What the kernels take of a GPU, from compiling them for one that need not be there.
 
-python -m tests.resources    prints the table of docs/kernels.md; must not run under TRITON_INTERPRET
+python -m tests.resources    prints the tables of docs/kernels.md; must not run under TRITON_INTERPRET
 """
 
 import math
@@ -23,6 +23,7 @@ from cowmask.mixing import mix_together
 HOPPER = GPUTarget("cuda", 90, 32)
 # Of one multiprocessor of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications).
 REGISTERS, SHARED, WARPS, PROGRAMS = 65_536, 228 * 1024, 64, 32
+SECTOR = 32  # bytes that are read at once
 SHARED_RESERVED = 1024  # bytes, by the system, for each program
 
 COLUMNS = [
@@ -118,8 +119,28 @@ def cases() -> list[list[str]]:
     return [*rows, row("mix", "float32, in the batch", program, 8 + 1 / 3)]
 
 
+def sectors() -> list[list[str]]:
+    """Return how much `mix` reads, as a part of one image: a GPU reads 32 bytes whole if it needs any of them."""
+    torch.manual_seed(0)
+    rows = []
+    for sigma in ((1.0, 4.0), (4.0, 16.0), (8.0, 32.0)):
+        masks = cow_masks(64, (512, 512), sigma)
+        cells = [f"{sigma[0]:g}-{sigma[1]:g}"]
+        for itemsize in (4, 2, 1):
+            sector = masks.unflatten(-1, (-1, SECTOR // itemsize))
+            read = 1 + (sector.any(-1) & ~sector.all(-1)).float().mean().item()  # both images, where both are needed
+            mask = 1 / 3 / itemsize
+            cells += [f"{read:.2f}", f"{(3 + mask) / (read + 1 + mask):.2f}"]
+        rows.append(cells)
+    return rows
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
+    headings = [f"{name}: {what}" for name in ("float32", "bfloat16", "uint8") for what in ("read", "where / mix")]
+    for cells in (["Sigma, pixels", *headings], ["---"] * 7, *sectors()):
+        print("|", " | ".join(cells), "|")
+    print()
     triton.runtime.driver.set_active(OfflineDriver())
     _backends._problem = lambda *_: None  # type: ignore[assignment]
     for cells in (COLUMNS, ["---"] * len(COLUMNS), *cases()):

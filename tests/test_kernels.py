@@ -193,7 +193,8 @@ def test_compiled_code_is_what_it_is_meant_to_be() -> None:
     command = [sys.executable, "-m", "tests.resources"]
     root = Path(__file__).parents[1]
     table = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
-    columns, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    _, compiled = table.split("\n\n")
+    columns, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in compiled.splitlines())
     found = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
     assert len(found) == 13
     for (kernel, case), row in found.items():
