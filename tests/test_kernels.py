@@ -108,24 +108,24 @@ def addresses(monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[]
     found: list[Any] = []
     load = InterpreterBuilder.create_masked_load
 
-    def noted(_: object, pointers: Any, *others: Any) -> None:
-        mask = (
-            others[0] if len(others) == 5 else others[1]
-        )  # of a load: after the pointers; of a store: after the value
+    def note(pointers: Any, mask: Any) -> None:
         found.append(pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(object))
 
-    def ones(builder: Any, pointers: Any, mask: Any, *others: Any) -> Any:
-        noted(builder, pointers, mask, *others)
+    def read(builder: Any, pointers: Any, mask: Any, _: object, *others: Any) -> Any:
+        note(pointers, mask)
         nothing = type(mask)(np.zeros_like(mask.data), mask.dtype)
-        handle = load(builder, pointers, nothing, None, *others[1:])
+        handle = load(builder, pointers, nothing, None, *others)
         handle.data[...] = 1
         return handle
+
+    def write(_: object, pointers: Any, __: object, mask: Any, *others: object) -> None:  # noqa: ARG001
+        note(pointers, mask)
 
     def set_program(builder: Any, *_: int) -> None:
         builder.grid_idx = (program, 0, 0)
 
-    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", ones)
-    monkeypatch.setattr(InterpreterBuilder, "create_masked_store", noted)
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", read)
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_store", write)
     monkeypatch.setattr(InterpreterBuilder, "set_grid_idx", set_program)
     launch()
     return found
