@@ -15,7 +15,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from cowmask import _backends, _spectral, cow_masks, mix
+from cowmask import _backends, _spectral, cow_masks, erase, mix
 from cowmask.kernels import draw as draw_module
 from cowmask.kernels import mix as mix_module
 from cowmask.mixing import mix_together
@@ -115,8 +115,11 @@ def cases() -> list[list[str]]:
         mask = torch.zeros(len(x), 1, *x.shape[2:], dtype=torch.bool)
         program = compiled(mix_module, "select_kernel", mix, x, x, mask)
         rows.append(row("mix", case, program, 2 * x.element_size() + 1 / 3))  # three channels share a byte
-    program = compiled(mix_module, "select_kernel", mix_together, [images], None, images[:, :1] > 0)
-    return [*rows, row("mix", "float32, in the batch", program, 8 + 1 / 3)]
+    mask = images[:, :1] > 0
+    program = compiled(mix_module, "select_kernel", mix_together, [images], None, mask)
+    rows.append(row("mix", "float32, in the batch", program, 8 + 1 / 3))
+    program = compiled(mix_module, "select_kernel", erase, images, mask)
+    return [*rows, row("mix", "float32, erase half", program, 6 + 1 / 3)]
 
 
 def sectors() -> list[list[str]]:
