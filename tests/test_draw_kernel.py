@@ -108,6 +108,36 @@ def test_a_seed_gives_the_masks_of_the_other_backend_in_parts_too(
     assert (whole != drawn("auto")).float().mean() < 0.0003
 
 
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_a_row_is_the_same_in_whatever_part_it_is(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> Tensor:
+        sigmas, proportions = torch.tensor([2.0, 9.0, 4.0, 20.0, 3.0]), torch.linspace(0.2, 0.8, 5)
+        return cow_masks(5, (96, 80), sigmas, proportions, noise=noise, method="spectral", backend=backend)
+
+    noise = torch.randn(5, 1, 96, 80, device=DEVICE)
+    whole = drawn()
+    for workspace in (2**14, 2**17):
+        monkeypatch.setattr(_draw, "WORKSPACE", workspace)
+        assert (drawn() != whole).sum() <= 5  # rounding
+
+
+def test_the_kernel_gets_what_the_precision_says_and_no_more_rows_than_are_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[torch.dtype, list[int]]] = []
+    masks = draw.masks
+
+    def spy(out: Tensor, coefficients: Tensor, threshold: Tensor, alive: Tensor, size: tuple[int, ...]) -> None:
+        seen.append((coefficients.dtype, alive.tolist()))
+        masks(out, coefficients, threshold, alive, size)
+
+    monkeypatch.setattr(draw, "masks", spy)
+    for precision in PRECISIONS:
+        cow_masks(2, (200, 90), torch.tensor([3.0, 12.0]), backend="triton", precision=precision, device=DEVICE)
+    alive = [math.floor(200 * math.sqrt(2 * math.log(1000)) / (math.pi * sigma)) + 5 for sigma in (3, 12)]
+    assert seen == [(torch.float16, alive), (torch.float32, alive)]
+
+
 def test_parts_fit_into_the_workspace() -> None:
     for size, sigma in (((512, 512), 4.0), ((2048, 1024), 1.0), ((128, 128, 128), 2.0), ((4096,), 1.0)):
         counts = [_spectral.n_coefficients(length, sigma) for length in size]
@@ -131,6 +161,8 @@ def test_all_none_and_fields_without_variance(precision: str) -> None:
     for proportion in (0.0, 0.3, 0.9):
         assert not cow_masks(2, (1, 1), 3, proportion, **options).any()
     assert cow_masks(2, (1, 1), 3, 1.0, **options).all()
+    flat = torch.zeros(2, 1, 33, 20, device=DEVICE)
+    assert not cow_masks(2, (33, 20), 3, torch.tensor([0.5, 0.9]), noise=flat, **options).any()
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])

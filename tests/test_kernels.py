@@ -101,8 +101,13 @@ def test_everything_works_without_triton() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def addresses(monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[], object]) -> list[Any]:
-    """Return the addresses of all reads and writes, in turn, of one program of a kernel; it touches no memory."""
+def addresses(
+    monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[], object], integers: int = 1
+) -> list[Any]:
+    """Return the addresses of all reads and writes, in turn, of one program of a kernel; it touches no memory.
+
+    What it reads is 1, or `integers` where it is of 32 bits.
+    """
     from triton.runtime.interpreter import InterpreterBuilder
 
     found: list[Any] = []
@@ -115,7 +120,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[]
         note(pointers, mask)
         nothing = type(mask)(np.zeros_like(mask.data), mask.dtype)
         handle = load(builder, pointers, nothing, None, *others)
-        handle.data[...] = 1
+        handle.data[...] = integers if handle.data.dtype == np.int32 else 1
         return handle
 
     def write(_: object, pointers: Any, __: object, mask: Any, *others: object) -> None:  # noqa: ARG001
@@ -165,27 +170,33 @@ def test_mix_reaches_elements_beyond_2_to_the_31(repeat: int, monkeypatch: pytes
 
 
 @without_gpu
-def test_draw_reaches_elements_beyond_2_to_the_31(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     half_floats, single, byte = (torch.zeros(1, dtype=dtype) for dtype in (torch.float16, torch.float32, torch.uint8))
     alive = torch.zeros(1, dtype=torch.int32)
-    height, width, count, index = 70_000, 80_000, 60_000, 3
-    half, columns, rows = height // 2, width // 64, -(-(height // 2) // 64)
+    height, width, line, count, index = 70_001, 80_010, 80_016, 30_001, 3  # the middle row is its own mirror image
+    half, columns, rows, pairs = 35_001, -(-width // 64), -(-35_001 // 64), 15_008
     found = addresses(
         monkeypatch,
         index * rows * columns + rows * columns - 1,  # the last tile of a mask, so of the middle of the rows
         lambda: draw_kernel.draw_kernel[(1,)](
-            *(byte, half_floats, half_floats, single, alive, height, width, half, 32, count, width),
+            *(byte, half_floats, half_floats, single, alive, height, width, half, pairs, count, line),
             precision="tf32", block_h=64, block_w=64, block_k=32,
         ),
+        integers=count,
     )  # fmt: skip
-    column, row = np.arange(width - 64, width).astype(object), np.arange((rows - 1) * 64, half).astype(object)[:, None]
-    lines = ((index * count + 2 * np.arange(32).astype(object)[:, None]) * width + column).ravel()
+    column, row = np.arange((columns - 1) * 64, line).astype(object), np.arange((rows - 1) * 64, half).astype(object)
     base = half_floats.data_ptr()
-    assert list((found[3] - base) // 2) == list(lines)
-    assert list((found[4] - base) // 2) == list(lines + width)
-    assert list(found[-2] - byte.data_ptr()) == list(((index * height + row) * width + column).ravel())
-    mirrored = (index * height + height - 1 - row) * width + column
-    assert list(found[-1] - byte.data_ptr()) == list(mirrored.ravel())
+    even_cosine, odd_cosine, even_line, odd_line = ((addresses - base) // 2 for addresses in found[-7:-3])
+    pair = np.arange(pairs - 32, pairs).astype(object)
+    assert list(even_cosine) == list((row[:, None] * pairs + pair).ravel())
+    assert list(odd_cosine) == list(((half + row[:, None]) * pairs + pair).ravel())
+    for parity, lines in ((0, even_line), (1, odd_line)):
+        frequency = 2 * pair[2 * pair + parity < count] + parity
+        assert list(lines) == list(((index * count + frequency[:, None]) * line + column).ravel())
+    column = column[column < width]
+    assert list(found[-2] - byte.data_ptr()) == list(((index * height + row[:, None]) * width + column).ravel())
+    mirrored = index * height + height - 1 - row[row < height // 2]
+    assert list(found[-1] - byte.data_ptr()) == list((mirrored[:, None] * width + column).ravel())
 
 
 def test_compiled_code_is_what_it_is_meant_to_be() -> None:
