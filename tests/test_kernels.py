@@ -101,12 +101,10 @@ def test_everything_works_without_triton() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def addresses(
-    monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[], object], integers: int = 1
-) -> list[Any]:
+def addresses(monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[], object], value: int) -> list[Any]:
     """Return the addresses of all reads and writes, in turn, of one program of a kernel; it touches no memory.
 
-    What it reads is 1, or `integers` where it is of 32 bits.
+    All that it reads is `value`.
     """
     from triton.runtime.interpreter import InterpreterBuilder
 
@@ -120,7 +118,7 @@ def addresses(
         note(pointers, mask)
         nothing = type(mask)(np.zeros_like(mask.data), mask.dtype)
         handle = load(builder, pointers, nothing, None, *others)
-        handle.data[...] = integers if handle.data.dtype == np.int32 else 1
+        handle.data[...] = value
         return handle
 
     def write(_: object, pointers: Any, __: object, mask: Any, *others: object) -> None:  # noqa: ARG001
@@ -140,8 +138,11 @@ without_gpu = pytest.mark.skipif(ON_GPU, reason="asks the interpreter for addres
 
 
 @without_gpu
+@pytest.mark.parametrize("selected", [0, 1])
 @pytest.mark.parametrize("repeat", [1, 3])
-def test_mix_reaches_elements_beyond_2_to_the_31(repeat: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mix_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(
+    repeat: int, selected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elements, mask = torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.uint8)
     inner, tile = 2**32 + 100, 256 * 4
     n_tiles, outer_steps, steps = -(-inner // tile), [2**33, 2**34, 2**35, 2**34], [1, 5, 2**22, 3]
@@ -154,6 +155,7 @@ def test_mix_reaches_elements_beyond_2_to_the_31(repeat: int, monkeypatch: pytes
             *(elements, elements, elements, mask, inner, *steps, 3, 2, 1, 1, *outer, 2, 1),
             repeat=repeat, a_constant=False, b_constant=False, vectors=256, vector=4,
         ),
+        value=selected,
     )  # fmt: skip
     place = np.arange(last * tile, inner).astype(object)
     size, base = elements.element_size(), elements.data_ptr()
@@ -161,11 +163,10 @@ def test_mix_reaches_elements_beyond_2_to_the_31(repeat: int, monkeypatch: pytes
     def expected(which: int, index: int, where: Any) -> list[int]:
         return list(index * outer_steps[which] + outer_steps[which] + 7 + where * steps[which])
 
-    # The mask is all True, as all that is read is 1: a is not read.
     chosen, first, second, written = found
     assert list(chosen - mask.data_ptr()) == expected(3, 2, place // repeat)
-    assert len(first) == 0
-    assert list((second - base) // size) == expected(2, 1, place)
+    assert list((first - base) // size) == (expected(1, 2, place) if not selected else [])
+    assert list((second - base) // size) == (expected(2, 1, place) if selected else [])
     assert list((written - base) // size) == expected(0, 0, place)
 
 
@@ -182,7 +183,7 @@ def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(monke
             *(byte, half_floats, half_floats, single, alive, height, width, half, pairs, count, line),
             precision="tf32", block_h=64, block_w=64, block_k=32,
         ),
-        integers=count,
+        value=count,
     )  # fmt: skip
     column, row = np.arange((columns - 1) * 64, line).astype(object), np.arange((rows - 1) * 64, half).astype(object)
     base = half_floats.data_ptr()
