@@ -1,10 +1,12 @@
 """What concerns both kernels: how they are found, compilers, and offsets. See `tests/kernels.py`."""
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -140,33 +142,35 @@ without_gpu = pytest.mark.skipif(ON_GPU, reason="asks the interpreter for addres
 @without_gpu
 @pytest.mark.parametrize("selected", [0, 1])
 @pytest.mark.parametrize("repeat", [1, 3])
+@pytest.mark.parametrize(("inner", "sizes"), [(2**32 + 100, (3, 2, 1, 1)), (1000, (3000, 100, 100, 60))])
 def test_mix_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(
-    repeat: int, selected: int, monkeypatch: pytest.MonkeyPatch
+    inner: int, sizes: tuple[int, ...], repeat: int, selected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elements, mask = torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.uint8)
-    inner, tile = 2**32 + 100, 256 * 4
-    n_tiles, outer_steps, steps = -(-inner // tile), [2**33, 2**34, 2**35, 2**34], [1, 5, 2**22, 3]
-    row, last = 5, n_tiles - 1  # of 3 x 2 rows: index 2 of the first axis, index 1 of the second
-    outer = [step for outer_step in outer_steps for step in (outer_step, outer_step + 7, 0, 0)]
+    tile = 256 * 4
+    n_tiles, steps = -(-inner // tile), [1, 2**22, 2**22 + 2, 2**22 + 4]  # of out, a, b and the mask
+    strides = [[40_000_000 + 1000 * axis + which for axis in range(4)] for which in range(4)]
     found = addresses(
         monkeypatch,
-        row * n_tiles + last,
+        math.prod(sizes) * n_tiles - 1,
         lambda: mix_kernel.select_kernel[(1,)](
-            *(elements, elements, elements, mask, inner, *steps, 3, 2, 1, 1, *outer, 2, 1),
+            *(elements, elements, elements, mask, inner, *steps, *sizes, *chain(*strides), 2, 1),
             repeat=repeat, a_constant=False, b_constant=False, vectors=256, vector=4,
         ),
         value=selected,
     )  # fmt: skip
-    place = np.arange(last * tile, inner).astype(object)
-    size, base = elements.element_size(), elements.data_ptr()
+    place = np.arange((n_tiles - 1) * tile, inner).astype(object)
+    first, *others = (size - 1 for size in sizes)
 
     def expected(which: int, index: int, where: Any) -> list[int]:
-        return list(index * outer_steps[which] + outer_steps[which] + 7 + where * steps[which])
+        row = sum(one * stride for one, stride in zip((index, *others), strides[which], strict=True))
+        return list(row + where * steps[which])
 
-    chosen, first, second, written = found
-    assert list(chosen - mask.data_ptr()) == expected(3, 2, place // repeat)
-    assert list((first - base) // size) == (expected(1, 2, place) if not selected else [])
-    assert list((second - base) // size) == (expected(2, 1, place) if selected else [])
+    size, base = elements.element_size(), elements.data_ptr()
+    chosen, from_a, from_b, written = found
+    assert list(chosen - mask.data_ptr()) == expected(3, first, place // repeat)
+    assert list((from_a - base) // size) == ([] if selected else expected(1, first, place))
+    assert list((from_b - base) // size) == (expected(2, 1, place) if selected else [])  # 2 further on, round the end
     assert list((written - base) // size) == expected(0, 0, place)
 
 
