@@ -197,6 +197,23 @@ def test_transforms_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spy.launches == 3
 
 
+def test_axes_are_merged() -> None:
+    def merged(shape: tuple[int, ...], mask: tuple[int, ...], *, last: bool = False, rolled: bool = False) -> Any:
+        x, its_mask = torch.empty(shape, device="meta"), torch.empty(mask, device="meta", dtype=torch.bool)
+        if last:
+            x = x.to(memory_format=torch.channels_last)
+        plan = kernel.plan(x, x, x, its_mask.expand(shape), rolled=rolled)
+        return [axis.size for axis in plan.outer], plan.inner.size, plan.repeat
+
+    assert merged((4, 3, 8, 10), (4, 1, 8, 10)) == ([4, 3], 80, 1)
+    assert merged((4, 3, 8, 10), (4, 1, 8, 10), last=True) == ([], 960, 3)
+    assert merged((4, 3, 8, 10), (4, 1, 8, 10), last=True, rolled=True) == ([4], 240, 3)
+    assert merged((4, 8, 10), (4, 8, 10)) == ([], 320, 1)
+    assert merged((4, 3, 8, 10), (1, 1, 8, 10)) == ([12], 80, 1)
+    assert merged((4, 3, 8, 10), (4, 1, 1, 1)) == ([], 960, 240)
+    assert merged((2, 2**31), (2, 1)) == ([2], 2**31, 1)  # too many repeats to count in 32 bits
+
+
 def test_short_axes_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cowmask._select.use_triton", lambda *_: True)
     spy = spy_on(monkeypatch, kernel, "select_kernel")
