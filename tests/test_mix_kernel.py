@@ -45,6 +45,7 @@ def test_selects_and_erases(dtype: torch.dtype, size: tuple[int, ...]) -> None:
             # By channel where they are first: elsewhere, a program for every pixel takes the interpreter a minute.
             for value in (fill if a.is_contiguous() else fill[0], fill[0, 0]):
                 assert_same(erase(a, mask, value, backend="triton"), torch.where(mask, a, value), a)
+                assert_same(mix(a, value.expand_as(a), mask, backend="triton"), torch.where(mask, value, a), a)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -53,6 +54,13 @@ def test_the_image_before_is_mixed_in(dtype: torch.dtype) -> None:
         x, mask = some((5, 3, 20, 28), dtype).to(memory_format=memory_format), masks((5, 1, 20, 28))
         (found,) = mix_together([x], None, mask, "triton")
         assert_same(found, torch.where(mask, x.roll(1, 0), x), x)
+
+
+def test_the_result_is_laid_out_like_the_first() -> None:
+    a, mask = some((2, 3, 16, 20)), masks((2, 1, 16, 20))
+    b = some((2, 3, 16, 20)).to(memory_format=torch.channels_last)
+    assert mix(a, b, mask, backend="triton").stride() == a.stride()
+    assert mix(b, a, mask, backend="triton").stride() == b.stride()
 
 
 def test_several_tensors_share_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
