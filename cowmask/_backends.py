@@ -11,7 +11,7 @@ BACKENDS = ("auto", "torch", "triton")
 
 def use_triton(backend: str, device: torch.device) -> bool:
     """Tell whether the kernels are to compute on a device; refuse to, if they are asked for by name and cannot."""
-    if backend == "torch":
+    if backend == "torch" or (backend == "auto" and device.type == "cpu"):
         return False
     interpreted = os.environ.get("TRITON_INTERPRET", "0") == "1"
     if backend == "auto" and (interpreted or device.type != "cuda"):

@@ -22,15 +22,15 @@ def n_taps(sigma: float) -> int:
 
 
 def taps(sigma: Tensor, count: int) -> Tensor:
-    """Return the weights at distances 0 to `count` - 1 of blurs of `sigma` (n,) pixels, (n, count).
+    """Return the weights at distances 0 to `count` - 1 of blurs of `sigma` (n,) pixels, (n, count); the first is 1.
 
-    Each stands for both sides of the centre, so a row's sum is 1. Each row is cut at its own radius.
+    Each row is cut at its own radius.
     """
     distance = torch.arange(count, device=sigma.device, dtype=sigma.dtype)
-    weights = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)  # (n, count)
-    weights *= distance <= (TRUNCATE * sigma + 0.5)[:, None]
-    weights[:, 1:] *= 2
-    return weights / weights.sum(1, keepdim=True)
+    sigma = sigma[:, None]
+    weights = distance / sigma
+    weights = weights.square_().mul_(-0.5).exp_()  # (n, count)
+    return weights.mul_(distance <= (TRUNCATE * sigma + 0.5))
 
 
 def thresholds(std: Tensor, proportion: Tensor) -> Tensor:
@@ -41,6 +41,16 @@ def thresholds(std: Tensor, proportion: Tensor) -> Tensor:
     return threshold.masked_fill(proportion >= 1, -math.inf)
 
 
+def write_above(out: Tensor, field: Tensor, threshold: Tensor | float = 0.0) -> None:
+    """Write into a bool tensor where a field exceeds a threshold; the field is lost."""
+    if field.device.type != "cpu":
+        torch.gt(field, threshold, out=out)
+    elif isinstance(threshold, float) and threshold == 0:
+        out.copy_(field.relu_())  # torch is three times faster by way of floats than straight to bool
+    else:
+        out.copy_(field.gt_(threshold))
+
+
 def cost(size: Sequence[int], largest: Sequence[float]) -> float:
     """Return about how many ns a pixel takes, for sigmas (pixels) up to `largest` along each axis.
 
@@ -49,41 +59,43 @@ def cost(size: Sequence[int], largest: Sequence[float]) -> float:
     return sum(4 + 0.035 * (2 * reach + block) for reach, block in _blocks(size, largest))
 
 
-def masks(noise: Tensor, sigmas: Sequence[Tensor], largest: Sequence[float], proportion: Tensor) -> Tensor:
-    """Return bool masks from noise, both (n, *size).
+def masks(
+    out: Tensor, noise: Tensor, sigmas: Sequence[Tensor], largest: Sequence[float], proportion: Tensor | None
+) -> None:
+    """Write the bool masks of noise, both (n, *size).
 
-    `sigmas` holds sigma (n,) along each axis in pixels, and `largest` a bound of it.
+    `sigmas` holds sigma (n,) along each axis in pixels, and `largest` a bound of it. No proportion (n,) is one half.
     """
     size = noise.shape[1:]
     weights = [taps(sigma, n_taps(bound)) for sigma, bound in zip(sigmas, largest, strict=True)]
     # The largest of what is held at once: blocks of lines that overlap, and the band matrix they are multiplied by.
     held = max((2 * reach + block) * (size.numel() // block + block) for reach, block in _blocks(size, largest))
     at_once = max(1, (_WORKSPACE_CPU if noise.device.type == "cpu" else _WORKSPACE) // held)
-    parts = zip(*(rows.split(at_once) for rows in (noise, proportion, *weights)), strict=True)
-    return torch.cat([_masks(*part) for part in parts])
-
-
-def _masks(noise: Tensor, proportion: Tensor, *weights: Tensor) -> Tensor:
     dims = tuple(range(1, noise.ndim))
-    # The blur keeps the mean. Taken out first, it does not drown a field that hardly varies.
-    field = noise - noise.mean(dims, keepdim=True)
-    for axis, kernel in zip(dims, weights, strict=True):
-        field = blur(field, kernel, axis)
-    threshold = thresholds(field.square().mean(dims).sqrt(), proportion)
-    return field > threshold.view(-1, *[1] * len(dims))
+    for start in range(0, len(out), at_once):
+        rows = slice(start, start + at_once)
+        # The blur keeps the mean. Taken out first, it does not drown a field that hardly varies.
+        field = noise[rows] - noise[rows].mean(dims, keepdim=True)
+        for axis, kernel in zip(dims, weights, strict=True):
+            field = blur(field, kernel[rows], axis)
+        threshold: Tensor | float = 0.0
+        if proportion is not None:
+            threshold = thresholds(field.square().mean(dims).sqrt(), proportion[rows]).view(-1, *[1] * len(dims))
+        write_above(out[rows], field, threshold)
 
 
 def blur(x: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """Convolve axis `axis` >= 1 of x (n, *size) with a kernel for each of the n, given as taps (n, count)."""
+    """Convolve axis `axis` >= 1 of x (n, *size) with a kernel for each of the n, given as its taps (n, count)."""
     # A band matrix for each of the n, times blocks of the mirrored axis that overlap: a batched product is fast
     # everywhere, where a convolution with a kernel per mask is not.
     n, length = len(x), x.shape[axis]
     kernel = _both_sides(_fold(weights, length))  # (n, 2 * reach + 1)
+    kernel /= kernel.sum(1, keepdim=True)
     reach = kernel.shape[1] // 2
     block = _block(x[0].numel() // length, length, reach)
     n_blocks = math.ceil(length / block)
     band = torch.nn.functional.pad(kernel, (block - 1, block - 1)).unfold(1, block, 1).flip(2)
-    source = _mirrored(length, reach, n_blocks * block, x.device)
+    source = mirrored(length, -reach, n_blocks * block + reach, x.device)
     lines = x.movedim(axis, -1)[..., source].unfold(-1, 2 * reach + block, block)  # (n, ..., n_blocks, 2 reach + block)
     blurred = lines.reshape(n, -1, 2 * reach + block) @ band  # (n, ..., block)
     return blurred.view(*lines.shape[:-2], -1)[..., :length].movedim(-1, axis)
@@ -101,9 +113,9 @@ def _block(lines: int, length: int, reach: int) -> int:
     return min(length, max(64, min(reach, lines)))
 
 
-def _mirrored(length: int, before: int, count: int, device: torch.device) -> Tensor:
-    """Return the pixel at each of the positions -before to count + before - 1 of an axis, mirrored for ever."""
-    position = torch.arange(-before, count + before, device=device) % (2 * length)
+def mirrored(length: int, start: int, stop: int, device: torch.device) -> Tensor:
+    """Return the pixel at each of the positions from start to stop - 1 of an axis that is mirrored for ever."""
+    position = torch.arange(start, stop, device=device) % (2 * length)
     return torch.minimum(position, 2 * length - 1 - position)
 
 
@@ -113,10 +125,12 @@ def _fold(weights: Tensor, length: int) -> Tensor:
         return weights
     distance = torch.arange(weights.shape[1], device=weights.device) % (2 * length)
     distance = torch.minimum(distance, 2 * length - distance)
-    return weights.new_zeros(len(weights), length + 1).index_add_(1, distance, weights)
+    centre, side = weights[:, :1], 2 * weights[:, 1:]
+    folded = weights.new_zeros(len(weights), length + 1).index_add_(1, distance, torch.cat((centre, side), 1))
+    folded[:, 1:] /= 2  # what came to the centre came from both sides
+    return folded
 
 
 def _both_sides(weights: Tensor) -> Tensor:
-    """Return whole kernels (n, 2 * count - 1) of taps (n, count) that stand for both sides."""
-    centre, side = weights[:, :1], weights[:, 1:] / 2
-    return torch.cat((side.flip(1), centre, side), 1)
+    """Return whole kernels (n, 2 * count - 1) of taps (n, count)."""
+    return torch.cat((weights[:, 1:].flip(1), weights), 1)

@@ -7,18 +7,19 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cowmask import _checks, _direct, _spectral
+from cowmask import _checks, _coarse, _direct, _spectral
 from cowmask._backends import use_triton
 from cowmask._operators import operator
 
 WORKSPACE = 2**26  # bytes, if one mask needs no more: larger batches go in parts
 _setting = threading.Lock()
+White = Callable[[Sequence[int]], Tensor]  # returns standard normal numbers of a shape
 
 
 def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
@@ -47,49 +48,116 @@ def cow_masks(
     generator: torch.Generator | None,
     device: torch.device,
 ) -> Tensor:
-    triton = use_triton(backend, device)
     sigma_ends = _checks.ends("sigma", (sigma, sigmas), _checks.POSITIVE)
     proportion_ends = _checks.ends("proportion", (proportion, proportions), _checks.FRACTION)
     in_pixels = _checks.sigma_in_pixels(sigma_ends, spacing)
-    largest = [high for _, high in in_pixels]
+    if method == "coarse" and min(in_pixels)[0] < _coarse.SMALLEST_SIGMA:
+        raise ValueError(f'method="coarse" takes a sigma of at least 1 pixel, got {min(in_pixels)[0]:g}')
+    triton, on_cpu = use_triton(backend, device), device.type == "cpu"
+    white: White = partial(torch.randn, generator=generator, device=device, dtype=torch.float32)
+    masks = torch.empty((n, *size), dtype=torch.bool, device=device)
+    with _float32(device, precision):
+        of_each = _values(sigma_ends, sigmas, n, generator, device, log=True)
+        # Without a share it is one half, for which the threshold is zero.
+        share = None if proportion_ends == (0.5, 0.5) else _values(proportion_ends, proportions, n, generator, device)
+        values = of_each.tolist() if on_cpu else []  # there, to look at them costs nothing
+        ends = (min(values), max(values)) if on_cpu else sigma_ends
+        if method == "auto":
+            method = _fastest(n, tuple(size), tuple(in_pixels), drawn_on_cpu=on_cpu and noise is None)
+        if method == "coarse":
+            _coarse.masks(masks, [[value / step for step in spacing] for value in values], share, white)
+        elif method == "direct":
+            noise = white(masks.shape) if noise is None else noise[:, 0].to(device, torch.float32)
+            largest = [high for _, high in in_pixels]
+            _direct.masks(masks, noise, [of_each / step for step in spacing], largest, share)
+        else:
+            order, groups = _alike(values, masks[0].numel()) if on_cpu else (None, [(slice(0, n), ends)])
+            if order is not None:
+                of_each = of_each[order]
+                share, noise = (rows if rows is None else rows[order] for rows in (share, noise))
+            for rows, its_ends in groups:
+                its_share, its_noise = (x if x is None else x[rows] for x in (share, noise))
+                its = (masks[rows], its_noise, of_each[rows], its_ends, spacing, its_share)
+                _spectral_masks(*its, white, precision, triton=triton)
+            if order is not None:
+                masks = masks[order.argsort()]
+    return masks.unsqueeze(1)  # (n, 1, *size)
+
+
+def _spectral_masks(
+    out: Tensor,
+    noise: Tensor | None,
+    sigma: Tensor,
+    sigma_ends: tuple[float, float],
+    spacing: Sequence[float],
+    proportion: Tensor | None,
+    white: White,
+    precision: str,
+    *,
+    triton: bool,
+) -> None:
+    """Write masks (n, *size) of given noise (n, 1, *size), or of drawn coefficients."""
+    size = out.shape[1:]
+    in_pixels = [(sigma_ends[0] / step, sigma_ends[1] / step) for step in spacing]
+    exact = noise is not None or not _spectral.is_gaussian(size, in_pixels)
+    counts = [_spectral.n_coefficients(length, low, exact) for length, (low, _) in zip(size, in_pixels, strict=True)]
+    dtype = torch.float16 if precision == "high" else torch.float32
+    # The same parts for both backends, so that a seed gives the same masks.
+    for rows in _parts(len(out), _spectral.workspace(size, counts, dtype.itemsize)):
+        if exact:
+            largest = [high for _, high in in_pixels]
+            gains = _spectral.gains(sigma[rows], largest, spacing, size, counts)
+        else:
+            gains = _spectral.gaussian_gains(sigma[rows], spacing, size, counts)
+        if noise is None:
+            coefficients = white(gains.shape)  # white noise is white in either basis
+        else:
+            coefficients = _spectral.analyse(noise[rows, 0].to(out.device, torch.float32), counts)
+        coefficients *= gains
+        if not triton:
+            threshold = None
+            if proportion is not None:
+                threshold = _direct.thresholds(_spectral.std(coefficients, size), proportion[rows])
+            _spectral.masks(out[rows], coefficients, threshold)
+            continue
+        from cowmask.kernels import draw
+
+        coefficients, std = draw.of_unit_variance(coefficients, _spectral.std(coefficients, size), dtype)
+        threshold = torch.zeros_like(std) if proportion is None else _direct.thresholds(std, proportion[rows])
+        draw.masks(out[rows], coefficients, threshold, _spectral.n_alive(gains), size)
+
+
+@lru_cache(maxsize=256)
+def _fastest(n: int, size: tuple[int, ...], in_pixels: tuple[tuple[float, float], ...], *, drawn_on_cpu: bool) -> str:
+    """Return the method that should take the least time for n masks."""
+    if drawn_on_cpu and min(in_pixels)[0] >= _coarse.SMALLEST_SIGMA:
+        # About what the mean mask of a log-uniform sigma takes.
+        middle = [low ** (2 / 3) * high ** (1 / 3) for low, high in in_pixels]
+        return "spectral" if _spectral.cost_drawn(n, size, middle) <= _coarse.cost(size, middle) else "coarse"
     counts = [_spectral.n_coefficients(length, low) for length, (low, _) in zip(size, in_pixels, strict=True)]
-    cheaper = "spectral" if _spectral.cost(size, counts) <= _direct.cost(size, largest) else "direct"
-    spectral = (cheaper if method == "auto" else method) == "spectral"
+    largest = [high for _, high in in_pixels]
+    return "spectral" if _spectral.cost(size, counts) <= _direct.cost(size, largest) else "direct"
 
-    with _autocast_off(device), _full_float32(device, precision):  # bf16 products would misplace 0.1% of the pixels
-        drawn_sigma = _values(sigma_ends, sigmas, n, generator, device, log=True)
-        drawn_sigmas = _each(lambda step: drawn_sigma / step, spacing)
-        drawn_proportion = _values(proportion_ends, proportions, n, generator, device)
 
-        def white(rows: slice, shape: Sequence[int]) -> Tensor:
-            if noise is not None:
-                return noise[rows, 0].to(device, torch.float32)
-            return torch.randn(
-                (rows.stop - rows.start, *shape), generator=generator, device=device, dtype=torch.float32
-            )
+def _alike(sigma: Sequence[float], pixels: int) -> tuple[Tensor | None, list[tuple[slice, tuple[float, float]]]]:
+    """Group masks of so many pixels by sigma, so that each group has as many coefficients as it needs and no more.
 
-        if not spectral:
-            return _direct.masks(white(slice(0, n), size), drawn_sigmas, largest, drawn_proportion)[:, None]
-
-        gains = _each(_spectral.transfer, drawn_sigmas, largest, size, counts)
-        masks = torch.empty((n, 1, *size), dtype=torch.bool, device=device)
-        dtype = torch.float16 if precision == "high" else torch.float32
-        # The same parts for both backends, so that a seed gives the same masks.
-        for rows in _parts(n, _spectral.workspace(size, counts, dtype.itemsize)):
-            # White noise is white in either basis.
-            coefficients = white(rows, counts) if noise is None else _spectral.analyse(white(rows, size), counts)
-            std = _spectral.filter_(coefficients, [gain[rows] for gain in gains], size)
-            if not triton:
-                threshold = _direct.thresholds(std, drawn_proportion[rows])
-                _spectral.masks(masks[rows, 0], coefficients, threshold, size)
-                continue
-            from cowmask.kernels import draw
-
-            coefficients, std = draw.of_unit_variance(coefficients, std, dtype)
-            threshold = _direct.thresholds(std, drawn_proportion[rows])
-            alive = _spectral.alive(drawn_sigmas[0][rows], size[0], counts[0]).sum(1, dtype=torch.int32)
-            draw.masks(masks[rows, 0], coefficients, threshold, alive, size)
-    return masks  # (n, 1, *size)
+    Returns the order in which groups are slices, None if there is one only; and the slices, with their ends of sigma.
+    """
+    n, low, high = len(sigma), min(sigma), max(sigma)
+    n_bins = min(4, n * pixels >> 19) if high > low else 1  # a group must be worth its own calls
+    if n_bins < 2:
+        return None, [(slice(0, n), (low, high))]
+    bins: list[list[int]] = [[] for _ in range(n_bins)]
+    for row, value in enumerate(sigma):
+        bins[min(n_bins - 1, int(n_bins * math.log(value / low) / math.log(high / low)))].append(row)
+    order: list[int] = []
+    groups = []
+    for rows in filter(None, bins):
+        its_sigma = [sigma[row] for row in rows]
+        groups.append((slice(len(order), len(order) + len(rows)), (min(its_sigma), max(its_sigma))))
+        order += rows
+    return torch.tensor(order, device="cpu"), groups
 
 
 @operator(
@@ -144,20 +212,19 @@ def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator |
     return weight.to(torch.float32).view(n, 1, *[1] * dims)
 
 
-def _autocast_off(device: torch.device) -> AbstractContextManager[Any]:
-    available = torch.amp.is_autocast_available(device.type)  # not on "meta"
-    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+def _float32(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast and, where that is asked for, with full products, whatever torch is set to."""
+    libraries: dict[str, Any] = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}
+    settings = getattr(libraries.get(device.type), "matmul", None) if precision == "highest" else None
+    autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)  # not on "meta"
+    if settings is None:
+        return torch.autocast(device.type, enabled=False) if autocast else nullcontext()
+    return _full_products(device, settings)
 
 
 @contextmanager
-def _full_float32(device: torch.device, precision: str) -> Iterator[None]:
-    """Multiply in float32 where that is asked for, whatever torch is set to do."""
-    libraries: dict[str, Any] = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}
-    settings = getattr(libraries.get(device.type), "matmul", None)
-    if precision == "high" or settings is None:
-        yield
-        return
-    with _setting:  # torch's own is for all threads
+def _full_products(device: torch.device, settings: Any) -> Iterator[None]:
+    with torch.autocast(device.type, enabled=False), _setting:  # torch's own is for all threads
         before, settings.fp32_precision = settings.fp32_precision, "ieee"
         try:
             yield
@@ -165,14 +232,11 @@ def _full_float32(device: torch.device, precision: str) -> Iterator[None]:
             settings.fp32_precision = before
 
 
-def _each(function: Callable[..., Tensor], *axes: Sequence[Any]) -> list[Tensor]:
-    """Call a function with what each axis has, once for axes that are alike: small calls are what a GPU waits for."""
-    return list(map(cache(function), *axes))  # tensors are told apart by identity
-
-
 def _parts(n: int, bytes_each: int) -> list[slice]:
     """Return rows to compute at once, as few parts as the workspace allows, all about as large."""
     at_once = max(1, WORKSPACE // bytes_each)
+    if n <= at_once:
+        return [slice(0, n)]
     rows = math.ceil(n / math.ceil(n / at_once))
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
@@ -192,10 +256,10 @@ def _values(
         return per_mask.to(device, non_blocking=True)
     if low == high:
         return torch.full((n,), low, dtype=torch.float32, device=device)
-    uniform = torch.rand(n, generator=generator, device=device, dtype=torch.float32)
+    values = torch.empty(n, dtype=torch.float32, device=device)
     if log:
-        return low * torch.exp(uniform * math.log(high / low))
-    return low + uniform * (high - low)
+        return values.uniform_(math.log(low), math.log(high), generator=generator).exp_()
+    return values.uniform_(low, high, generator=generator)
 
 
 def _box_sides(

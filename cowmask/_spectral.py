@@ -25,17 +25,35 @@ _CUTOFF = math.sqrt(2 * math.log(1 / SMALLEST_GAIN))  # sigma times angular freq
 _EXTRA = 4
 
 
-def n_coefficients(length: int, sigma: float) -> int:
+def n_coefficients(length: int, sigma: float, exact: bool = True) -> int:
     """Return K, how many coefficients of an axis of `length` pixels a blur of `sigma` pixels or more leaves alive."""
     # At least one more than the last frequency kept: no row's own cut, made on the device in float32, can then depend
     # on K. In steps, so that sigmas that change with every call share tables.
-    return min(length, _round_up(math.floor(_CUTOFF * length / (math.pi * sigma)) + _EXTRA + 2, 8))
+    last = math.floor(_CUTOFF * length / (math.pi * sigma))
+    return min(length, _round_up(last + _EXTRA + 2, 8) if exact else _round_up(last + 1, 4))
+
+
+def is_gaussian(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether the gains are as good as a Gaussian's.
+
+    Below a pixel they are not, and where sigma is so large that what its truncated taps leave over is all there is.
+    """
+    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
 
 
 def cost(size: Sequence[int], counts: Sequence[int]) -> float:
     """Return about how many ns a pixel takes; see `_direct.cost`."""
-    products = sum(math.prod((*counts[: axis + 1], *size[axis:])) for axis in range(len(size)))
-    return 1.5 + (0.0115 * products + 4 * math.prod(counts)) / math.prod(size)
+    return 1.5 + (0.0115 * _products(size, counts) + 4 * math.prod(counts)) / math.prod(size)
+
+
+def cost_drawn(n: int, size: Sequence[int], sigma: Sequence[float]) -> float:
+    """Return about how many ns one of n drawn masks takes on a CPU, for a sigma along each axis in pixels."""
+    counts = [n_coefficients(length, along, exact=False) for length, along in zip(size, sigma, strict=True)]
+    return 1.3e5 / n + 0.2 * math.prod(size) + 0.02 * _products(size, counts) + 5 * math.prod(counts)
+
+
+def _products(size: Sequence[int], counts: Sequence[int]) -> int:
+    return sum(math.prod((*counts[: axis + 1], *size[axis:])) for axis in range(len(size)))
 
 
 def dct_basis(
@@ -49,7 +67,7 @@ def dct_basis(
 
 
 def tap_cosines(length: int, k: int, taps: int, device: torch.device) -> Tensor:
-    """Return `cos(pi j l / length)` for tap j and coefficient l, (taps, k) float32."""
+    """Return what a tap at distance j, and so at both sides, adds to the gain of coefficient l, (taps, k) float32."""
     return on(device, _tap_cosines, length, k, taps)
 
 
@@ -65,16 +83,29 @@ def _copied(device: torch.device, table: Callable[..., Tensor], *arguments: Any)
     return table(*arguments).to(device)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _dct_basis(length: int, k: int, dtype: torch.dtype, aligned: int) -> Tensor:
     table = _cosines(range(1, 2 * length, 2), range(k), 2 * length) * math.sqrt(2 / length)
     table[:, 0] /= math.sqrt(2)
     return torch.nn.functional.pad(table, (0, 0, 0, -length % aligned)).to(dtype)
 
 
+@lru_cache(maxsize=128)
+def _exponents(spacing: tuple[float, ...], size: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
+    """Return what a squared sigma, in units of the spacing, is multiplied by for the logarithm of the gains."""
+    total = torch.zeros(1, device="cpu", dtype=torch.float64)
+    for step, length, k in zip(spacing, size, counts, strict=True):
+        frequency = torch.arange(k, device="cpu", dtype=torch.float64) * (math.pi / (length * step))
+        total = total[..., None] - frequency**2 / 2
+    total.view(-1)[0] = -math.inf
+    return total[0].float()
+
+
 @lru_cache(maxsize=32)
 def _tap_cosines(length: int, k: int, taps: int) -> Tensor:
-    return _cosines(range(taps), range(k), length).float()
+    table = 2 * _cosines(range(taps), range(k), length)
+    table[0] /= 2
+    return table.float()
 
 
 def _round_up(value: int, step: int) -> int:
@@ -92,7 +123,39 @@ def transfer(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
     """Return the gains `g`, (n, k), of `n` blurs of `sigma` (n,) pixels, at most `largest`, each cut at its own K."""
     count = _round_up(_direct.n_taps(largest), 32)  # in steps, as above
     gains = _direct.taps(sigma, count) @ tap_cosines(length, k, count, sigma.device)  # (n, k)
-    return gains * alive(sigma, length, k)
+    return gains.div_(gains[:, :1].clone()).mul_(alive(sigma, length, k))  # the DC coefficient keeps its size
+
+
+def gains(
+    sigma: Tensor, largest: Sequence[float], spacing: Sequence[float], size: Sequence[int], counts: Sequence[int]
+) -> Tensor:
+    """Return the gains of coefficients, (n, *counts), for blurs by `sigma` (n,) in units of the spacing.
+
+    They are those of Listing 1's own taps, with `largest` a bound of sigma along each axis in pixels. That of the DC
+    coefficient is zero, and so is the mean of the fields.
+    """
+    found: dict[tuple[Any, ...], Tensor] = {}  # by what an axis has: small calls are what a GPU waits for
+    product = torch.ones((), device=sigma.device)
+    for axis, its in enumerate(zip(spacing, largest, size, counts, strict=True)):
+        step, high, length, k = its
+        if its not in found:
+            found[its] = transfer(sigma / step, high, length, k)
+        product = product.unsqueeze(-1) * found[its].view(len(sigma), *[1] * axis, -1)
+    product.flatten(1).select(1, 0).zero_()  # a view
+    return product
+
+
+def gaussian_gains(sigma: Tensor, spacing: Sequence[float], size: Sequence[int], counts: Sequence[int]) -> Tensor:
+    """Return the same for a Gaussian without end: a fraction of the calls, and for drawn noise as good."""
+    exponents = on(sigma.device, _exponents, tuple(spacing), tuple(size), tuple(counts))
+    gains = sigma.square().view(-1, *[1] * len(size)) * exponents
+    return torch.threshold_(gains.exp_(), SMALLEST_GAIN, 0.0)
+
+
+def n_alive(gains: Tensor) -> Tensor:
+    """Return up to which index along their first axis the gains (n, *counts) are not all zero, int32 (n,)."""
+    rows = (gains.view(*gains.shape[:2], -1) != 0).any(2)
+    return 1 + rows[:, 1:].sum(1, dtype=torch.int32)  # the first may hold the DC coefficient only
 
 
 def alive(sigma: Tensor, length: int, k: int) -> Tensor:
@@ -121,22 +184,16 @@ def synthesise(coefficients: Tensor, size: Sequence[int], *, first: int = 1, ali
     return coefficients
 
 
-def filter_(coefficients: Tensor, gains: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Blur white coefficients (n, *counts) in place by the gains along each axis; return their fields' std (n,).
-
-    The fields have mean zero: the DC coefficient is dropped.
-    """
-    n, dims = len(coefficients), len(size)
-    for axis, gain in enumerate(gains, start=1):
-        coefficients *= gain.view(n, *[-1 if other == axis else 1 for other in range(1, dims + 1)])
-    coefficients.flatten(1)[:, 0] = 0  # a view: they are contiguous
-    norm = torch.linalg.vector_norm(coefficients.flatten(1), dim=1)
-    return norm / math.sqrt(math.prod(size))  # by Parseval
+def std(coefficients: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the standard deviation (n,) of fields of mean zero, by Parseval."""
+    return torch.linalg.vector_norm(coefficients.flatten(1), dim=1) / math.sqrt(math.prod(size))
 
 
-def masks(out: Tensor, coefficients: Tensor, threshold: Tensor, size: Sequence[int]) -> None:
-    """Write bool masks (n, *size), True where the fields of coefficients (n, *counts) exceed a threshold (n,)."""
-    torch.gt(synthesise(coefficients, size), threshold.view(-1, *[1] * len(size)), out=out)
+def masks(out: Tensor, coefficients: Tensor, threshold: Tensor | None) -> None:
+    """Write bool masks (n, *size), True where fields of mean zero exceed a threshold (n,), or zero."""
+    if threshold is not None:
+        coefficients.flatten(1)[:, 0] = threshold * -math.sqrt(out[0].numel())  # the mean; a view: they are contiguous
+    _direct.write_above(out, synthesise(coefficients, out.shape[1:]))
 
 
 def workspace(size: Sequence[int], counts: Sequence[int], itemsize: int) -> int:
@@ -151,7 +208,8 @@ def workspace(size: Sequence[int], counts: Sequence[int], itemsize: int) -> int:
 def _product(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """Multiply `matrix` (out, in) into axis `axis` >= 1 of x."""
     if axis == x.ndim - 1:
-        return x @ matrix.T
+        return (x.view(-1, x.shape[-1]) @ matrix.T).view(*x.shape[:-1], -1)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     flat = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
-    return (matrix @ flat).view(*before, -1, *after)
+    product = torch.mm(matrix, flat[0]) if len(flat) == 1 else torch.bmm(matrix.expand(len(flat), -1, -1), flat)
+    return product.view(*before, -1, *after)

@@ -13,7 +13,6 @@ from cowmask import _checks, _draw
 from cowmask._backends import BACKENDS
 
 
-@torch.no_grad()
 def cow_masks(
     n: int,
     size: Sequence[int],
@@ -46,9 +45,11 @@ def cow_masks(
         noise: White noise (n, 1, *size), floating, in place of drawn noise, so that a mask can be replayed. It is read
             in float32, and must be finite.
         method: "direct" blurs noise as Listing 1 does. "spectral" computes the same in the blur's own basis, the
-            DCT-II, from far fewer random numbers. "auto" chooses by size and sigma which should be faster: spectral,
-            but for small sigmas in large images. A seed gives other masks with the other method; a given noise, the
-            same but for 3 pixels in 10,000.
+            DCT-II, from far fewer random numbers. "coarse", on the CPU, draws noise only every sigma pixels and blurs
+            that to pixels; it takes no `noise`, and no sigma below a pixel. "auto" chooses by size and sigma which
+            should be fastest: of drawn noise on a CPU, spectral for small images and coarse for large ones; otherwise
+            spectral, but direct for small sigmas in large images. A seed gives other masks with another method; a
+            given noise, the same but for 3 pixels in 10,000.
         backend: "torch", or "triton": the spectral method with its last product and the threshold in one kernel, so
             that the field is never in memory: beside the masks and a given noise it needs at most 64 MB, or what one
             mask needs, for which large batches go in parts. "auto" takes Triton on a GPU where it works.
@@ -86,11 +87,15 @@ def cow_masks(
     steps = _checks.spacing(spacing, len(size))
     noise = _checks.noise(noise, (n, 1, *size))
     target, dtype = _checks.draw_device(generator, device, noise), _checks.mask_dtype(dtype)
-    _checks.choice("method", method, ("auto", "spectral", "direct"))
+    _checks.choice("method", method, ("auto", "spectral", "direct", "coarse"))
+    if method == "coarse" and noise is not None:
+        raise ValueError('method="coarse" draws its own noise: for noise given take "spectral" or "direct"')
+    if method == "coarse" and target.type != "cpu":
+        raise ValueError(f'method="coarse" draws on the CPU, got device={str(target)!r}')
     _checks.choice("precision", precision, ("high", "highest"))
     _checks.choice("backend", backend, BACKENDS)
-    if backend == "triton" and method == "direct":
-        raise ValueError('backend="triton" has the spectral method only: got method="direct"')
+    if backend == "triton" and method not in ("auto", "spectral"):
+        raise ValueError(f'backend="triton" has the spectral method only, got method={method!r}')
     method = "spectral" if backend == "triton" else method
     values = (*sigmas, *proportions, steps, noise)
     return _draw.cow_masks(n, size, *values, method, backend, precision, generator, target).to(dtype)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cowmask import cow_masks
 from tests.reference import cow_mask
 
-METHODS = ("spectral", "direct")
+METHODS = ("spectral", "direct")  # those that take noise
+DRAWING = (*METHODS, "coarse")
 PRECISIONS = ("high", "highest")  # of the kernel
 PIXELS = 1_000_000  # at least, for each setting
 

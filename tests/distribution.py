@@ -14,7 +14,7 @@ from scipy import stats
 from tests.reference import draw_cow_mask
 
 FALSE_ALARMS = 1e-3
-BUDGET = 1200
+BUDGET = 1800
 LEVEL = FALSE_ALARMS / BUDGET
 LAGS = (1, 2, 3, 5, 8, 13)
 

@@ -134,8 +134,12 @@ COW_MASKS: list[Case] = [
         "noise is on meta, but the masks are drawn",
     ),
     ({"noise": some(2, 1, 16, 18).to_sparse()}, TypeError, "noise must be a dense tensor, got torch.sparse_coo"),
-    ({"method": "fft"}, ValueError, "method must be .auto., .spectral. or .direct., got str 'fft'"),
-    ({"method": None}, ValueError, "method must be .auto., .spectral. or .direct., got NoneType"),
+    ({"method": "fft"}, ValueError, "method must be .auto., .spectral., .direct. or .coarse., got str 'fft'"),
+    ({"method": None}, ValueError, "method must be .auto., .spectral., .direct. or .coarse., got NoneType"),
+    ({"method": "coarse", "noise": some(2, 1, 16, 18)}, ValueError, "method=.coarse. draws its own noise"),
+    ({"method": "coarse", "device": "meta"}, ValueError, "method=.coarse. draws on the CPU, got device='meta'"),
+    ({"method": "coarse", "sigma": (0.9, 4)}, ValueError, "method=.coarse. takes a sigma of at least 1 pixel, got 0.9"),
+    ({"method": "coarse", "sigma": 3, "spacing": (4, 1)}, ValueError, "sigma of at least 1 pixel, got 0.75"),
 ]
 BOX_MASKS: list[Case] = [
     *DRAWS,

@@ -1,6 +1,7 @@
 """Both methods against Listing 1, with the same noise and without, and wrong engines that must be caught."""
 
 import inspect
+import itertools
 import math
 import textwrap
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
 
-from cowmask import _direct, _spectral, cow_masks
+from cowmask import _coarse, _direct, _spectral, cow_masks
 from tests import agreement, distribution
-from tests.agreement import METHODS, assert_agrees, some_noise
+from tests.agreement import DRAWING, METHODS, assert_agrees, some_noise
 
 # size, sigma: H != W, odd, prime, sigma up to half the shorter side, and so small that every coefficient is kept.
 SAME_NOISE = [
@@ -40,6 +43,7 @@ DRAWN: list[Setting] = [
     ((160,), (3, 6), (0.3, 0.3)),
     ((20, 28, 24), (2, 2), (0.6, 0.6)),
 ]
+SMALL: Setting = ((24, 32), (0.6, 0.9), (0.4, 0.4))  # below a pixel
 SYMMETRIC: Setting = ((40, 56), (2, 12), (0.5, 0.5))
 N_DRAWN = 3000
 
@@ -109,20 +113,55 @@ def draw(setting: Setting, method: str, n: int = N_DRAWN) -> distribution.Bools:
     return cow_masks(n, size, sigma, proportion, method=method, generator=generator)[:, 0].numpy()
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("setting", DRAWN, ids=str)
+@pytest.mark.parametrize(
+    ("setting", "method"), [*itertools.product(DRAWN, DRAWING), *((SMALL, method) for method in METHODS)], ids=str
+)
 def test_drawn_masks_are_distributed_as_listing_1s(setting: Setting, method: str) -> None:
     distribution.assert_same_distribution(draw(setting, method), distribution.oracle_masks(N_DRAWN, *setting))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DRAWING)
 def test_drawn_rows_are_independent(method: str) -> None:
     distribution.assert_rows_are_independent(draw(SYMMETRIC, method))
 
 
 def test_no_more_comparisons_than_the_level_allows_for() -> None:
-    few = (distribution.p_values(*(np.random.default_rng(0).random((2, 50, *size)) < 0.5)) for size, _, _ in DRAWN)
-    assert len(METHODS) * (sum(map(len, few)) + 2) <= distribution.BUDGET
+    sizes = [size for size, _, _ in (*DRAWN, SMALL)]
+    few = (distribution.p_values(*(np.random.default_rng(0).random((2, 50, *size)) < 0.5)) for size in sizes)
+    assert len(DRAWING) * (sum(map(len, few)) + 2) <= distribution.BUDGET
+
+
+@pytest.mark.parametrize(
+    ("length", "sigma"), [(97, 1.0), (64, 1.5), (128, 4.0), (131, 7.3), (500, 5.0), (64, 16.0), (100, 50.0), (11, 3.0)]
+)
+@pytest.mark.parametrize("method", DRAWING)
+def test_drawn_fields_have_the_covariance_of_listing_1s(length: int, sigma: float, method: str) -> None:
+    """A Gaussian field is known by its covariance: that of two pixels of an axis, for 1 in 2,000 of the variance."""
+    blur = ndimage.gaussian_filter1d(np.eye(length), sigma, axis=1, mode="reflect")  # row i of white noise's pixel i
+    expected, found = (covariance(fields) for fields in (blur, fields_of_each_number(method, length, sigma)))
+    assert np.abs(found - expected).max() < 5e-4
+
+
+def covariance(fields: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the covariance of pixels less their mean, of fields that each independent number adds, by the largest."""
+    fields = fields - fields.mean(1, keepdims=True)
+    product = fields.T @ fields
+    return product / product.max()
+
+
+def fields_of_each_number(method: str, length: int, sigma: float) -> NDArray[np.float64]:
+    """Return what each of the normal numbers drawn for a field of one axis adds to it, (numbers, length)."""
+    one = torch.full((1,), sigma)
+    if method == "direct":
+        weights = _direct.taps(one, _direct.n_taps(sigma)).expand(length, -1)
+        return _direct.blur(torch.eye(length), weights, 1).double().numpy()
+    if method == "spectral":
+        k = _spectral.n_coefficients(length, sigma, exact=False)
+        gains = _spectral.gaussian_gains(one, [1.0], [length], [k])
+        return _spectral.synthesise(torch.diag(gains[0]), [length]).double().numpy()
+    grid = _coarse._grid(length, sigma)
+    fields = [torch.bmm(*_coarse._last_product(unit, [grid], [sigma])).flatten() for unit in torch.eye(grid.points)]
+    return torch.stack(fields)[:, :length].double().numpy()
 
 
 def test_each_row_is_cut_at_its_own_coefficients_and_taps() -> None:
@@ -159,38 +198,55 @@ WRONG = {
         "direct",
         _direct,
         "taps",
-        {"distance / sigma[:, None]": "distance / (1.03 * sigma[:, None])"},
+        {"weights = distance / sigma": "weights = distance / (1.03 * sigma)"},
         {"same noise", "distribution"},
     ),
     "one mask for two rows": Wrong(
         "spectral",
         _spectral,
-        "filter_",
-        {"    norm = ": "    coefficients[:] = coefficients[torch.arange(n) // 2 * 2]\n    norm = "},
+        "masks",
+        {"synthesise(coefficients,": "synthesise(coefficients[torch.arange(len(out)) // 2 * 2],"},
         {"same noise", "independence"},
     ),
     "Parseval including the DC": Wrong(
         "spectral",
         _spectral,
-        "filter_",
-        {
-            "    coefficients.flatten(1)[:, 0] = 0  # a view: they are contiguous\n": "",
-            "    return ": "    std = ",
-            "  # by Parseval": "\n    coefficients.flatten(1)[:, 0] = 0\n    return std",
-        },
-        {"same noise", "distribution"},
+        "gains",
+        {"    product.flatten(1).select(1, 0).zero_()  # a view\n": ""},
+        {"same noise"},
     ),
     "< for >": Wrong(
         "spectral",
-        _spectral,
-        "masks",
-        {"torch.gt(": "torch.lt("},
+        _direct,
+        "write_above",
+        {"field.relu_()": "field.neg_().relu_()", "field.gt_(": "field.lt_("},
         {"same noise", "distribution"},
+    ),
+    "sigma squared 6% off": Wrong(
+        "spectral",
+        _spectral,
+        "gaussian_gains",
+        {"sigma.square()": "1.06 * sigma.square()"},
+        {"distribution"},
+    ),
+    "points too far apart": Wrong(
+        "coarse",
+        _coarse,
+        "_grid",
+        {"math.log2(sigma)": "math.log2(1.7 * sigma)"},
+        {"distribution"},
+    ),
+    "the points' variance for the pixels'": Wrong(
+        "coarse",
+        _coarse,
+        "_std",
+        {"values.square()": "noise.square()"},
+        {"distribution"},
     ),
     "mirrored without the edge pixel": Wrong(
         "direct",
         _direct,
-        "_mirrored",
+        "mirrored",
         {"% (2 * length)": "% (2 * length - 2)", "2 * length - 1 - position": "2 * length - 2 - position"},
         {"same noise", "distribution"},
     ),
@@ -199,8 +255,8 @@ WRONG = {
 
 def checks(method: str) -> dict[str, Callable[[], object]]:
     """Return the checks of this file by name, as they are made of one method."""
-    return {
-        "same noise": lambda: assert_agrees(some_noise((101, 64)), 4.0, 0.2, method),
+    same_noise = {"same noise": lambda: assert_agrees(some_noise((101, 64)), 4.0, 0.2, method)}
+    return (same_noise if method in METHODS else {}) | {
         "distribution": lambda: [
             distribution.assert_same_distribution(draw(setting, method), distribution.oracle_masks(N_DRAWN, *setting))
             for setting in DRAWN[:3]
