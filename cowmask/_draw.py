@@ -122,9 +122,11 @@ def _spectral_masks(
             continue
         from cowmask.kernels import draw
 
+        alive = _spectral.n_alive(gains)
+        del gains  # from the workspace
         coefficients, std = draw.of_unit_variance(coefficients, _spectral.std(coefficients, size), dtype)
         threshold = torch.zeros_like(std) if proportion is None else _direct.thresholds(std, proportion[rows])
-        draw.masks(out[rows], coefficients, threshold, _spectral.n_alive(gains), size)
+        draw.masks(out[rows], coefficients, threshold, alive, size)
 
 
 @lru_cache(maxsize=256)

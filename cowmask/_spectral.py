@@ -199,10 +199,10 @@ def masks(out: Tensor, coefficients: Tensor, threshold: Tensor | None) -> None:
 def workspace(size: Sequence[int], counts: Sequence[int], itemsize: int) -> int:
     """Return how many bytes one mask takes up until the last product, of numbers of `itemsize` bytes.
 
-    At first there are also the float32 numbers that they are made from.
+    At first they are float32, and there are their gains.
     """
     held = [math.prod((*counts[:axis], *size[axis:])) for axis in range(len(size), 0, -1)]  # after each product
-    return max((4 + itemsize) * held[0], *(itemsize * (before + after) for before, after in pairwise(held)), 0)
+    return max(9 * held[0], *(itemsize * (before + after) for before, after in pairwise(held)), 0)
 
 
 def _product(matrix: Tensor, x: Tensor, axis: int) -> Tensor:

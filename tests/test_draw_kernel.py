@@ -68,9 +68,10 @@ def test_rows_beyond_a_masks_own_are_not_read() -> None:
     alive = torch.tensor([160, 7, 0], dtype=torch.int32, device=DEVICE)
     for row, count in enumerate(alive.tolist()):
         coefficients[row, count:] = 0
+    coefficients[:, 0, 0] = 0
     threshold = torch.tensor([0.1, -0.2, 0.3], device=DEVICE)
     expected = torch.empty(3, *size, dtype=torch.bool, device=DEVICE)
-    _spectral.masks(expected, coefficients, threshold, size)
+    _spectral.masks(expected, coefficients.clone(), threshold)
     coefficients[1, 64:] = torch.nan  # beyond the 32 pairs of frequencies that are read at a time
     coefficients[2] = torch.nan
     found = torch.empty_like(expected)
