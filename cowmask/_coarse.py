@@ -58,8 +58,8 @@ def masks(
 
     `white` draws standard normal numbers of a shape.
     """
-    for row, (mask, sigma) in enumerate(zip(out, sigmas, strict=True)):
-        grids = [_grid(*axis) for axis in zip(mask.shape, sigma, strict=True)]
+    all_grids = [[_grid(*axis) for axis in zip(out.shape[1:], sigma, strict=True)] for sigma in sigmas]
+    for row, (mask, sigma, grids) in enumerate(zip(out, sigmas, all_grids, strict=True)):
         noise = white([grid.points for grid in grids])
         noise -= noise.mean()  # the blur keeps it: the field's is zero
         threshold: Tensor | float = 0.0

@@ -102,8 +102,9 @@ def _spectral_masks(
     exact = noise is not None or not _spectral.is_gaussian(size, in_pixels)
     counts = [_spectral.n_coefficients(length, low, exact) for length, (low, _) in zip(size, in_pixels, strict=True)]
     dtype = torch.float16 if precision == "high" else torch.float32
+    field = 4 * size.numel() if out.device.type == "cpu" else 0  # what torch holds there at once, too
     # The same parts for both backends, so that a seed gives the same masks.
-    for rows in _parts(len(out), _spectral.workspace(size, counts, dtype.itemsize)):
+    for rows in _parts(len(out), _spectral.workspace(size, counts, dtype.itemsize) + field):
         if exact:
             largest = [high for _, high in in_pixels]
             gains = _spectral.gains(sigma[rows], largest, spacing, size, counts)
