@@ -1,63 +1,80 @@
-"""Masks per second: cowmask against Listing 1.
+"""Masks on a CPU: cowmask, by each of its methods, against the other ways to them.
 
 python -m benchmarks.masks [--help]
 """
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import torch
 import tyro
 
-from benchmarks.peers import MaskCell, listing_1
-from benchmarks.record import environment, save
-from benchmarks.timing import Method, Plan, measure
+from benchmarks import suites
+from benchmarks.cpu import CPU, Options, measure, write
+from benchmarks.peers import MaskCell, listing_1, mask_peers
+from benchmarks.plots import draw
+from benchmarks.suites import Row
+from benchmarks.tables import detail, overview
+from benchmarks.targets import cpu_mask_targets
+from benchmarks.timing import Method
 from cowmask import cow_masks
 
-
-@dataclass(frozen=True)
-class Options:
-    """What to draw, and how often."""
-
-    n: int = 16
-    """Masks in a batch."""
-    size: tuple[int, int] = (512, 512)
-    """Height and width, pixels."""
-    sigma: tuple[float, float] = (4.0, 16.0)
-    """Range of sigma, pixels."""
-    threads: int = 2
-    """CPU threads of torch; Listing 1 uses one."""
-    rounds: int = 15
-    """Interleaved repeats."""
-    save: str | None = None
-    """Name of this machine: writes benchmarks/results/masks--NAME.json."""
+MAIN = MaskCell(16, (512, 512), (4.0, 16.0))
+MOST_PIXELS = 2**26  # of a cell
+AXES: dict[str, Callable[[MaskCell], float]] = {
+    "size": lambda cell: math.sqrt(math.prod(cell.size)),
+    "batch": lambda cell: cell.n,
+    "sigma": lambda cell: math.sqrt(math.prod(cell.sigma)),
+}
+OURS = ("cowmask", "cowmask, spectral", "cowmask, coarse", "cowmask, direct")
 
 
-def methods(options: Options) -> dict[str, Method]:
+def cells() -> list[MaskCell]:
+    """Return the main cell, then one axis at a time around it; the largest images in smaller batches."""
+    sides = (32, 64, 128, 256, 1024, 2048, 4096)
+    return [
+        MAIN,
+        *(replace(MAIN, n=n) for n in (1, 4, 64)),
+        *(replace(MAIN, sigma=sigma) for sigma in ((8.0, 32.0), (1.0, 4.0))),
+        *(replace(MAIN, size=(side, side), n=min(MAIN.n, MOST_PIXELS // side**2)) for side in sides),
+    ]
+
+
+def methods(cell: MaskCell) -> suites.Methods:
     """Return what is compared: every call draws one batch of bool masks."""
 
     def ours(method: str) -> Method:
-        return Method(lambda: cow_masks(options.n, options.size, options.sigma, method=method, device="cpu"))
+        return Method(lambda: cow_masks(cell.n, cell.size, cell.sigma, method=method, device=CPU, dtype=cell.dtype))
 
-    cell = MaskCell(options.n, options.size, options.sigma)
-    return {"listing 1": listing_1(cell), "direct": ours("direct"), "spectral": ours("spectral")}
+    peers = {name: peer for name, peer in mask_peers(cell, CPU).items() if name not in ("cuDNN, grouped", "cupyx")}
+    if cell.touched > 2**24:
+        peers["torchvision"] = "left out: a call takes minutes"
+    by_method = zip(OURS, ("auto", "spectral", "coarse", "direct"), strict=True)
+    return {name: ours(method) for name, method in by_method} | {"Listing 1": listing_1(cell)} | peers
+
+
+def along(rows: Sequence[Row[MaskCell]], axis: str) -> list[Row[MaskCell]]:
+    """Return the rows of the cells on one axis, in its order."""
+    value = AXES[axis]
+    others = [other for other in AXES.values() if other is not value]
+    # The largest images come in smaller batches.
+    on_axis = [
+        row
+        for row in rows
+        if all(other(row.cell) == other(MAIN) for other in others)
+        or (axis == "size" and row.cell.sigma == MAIN.sigma and row.cell.size != MAIN.size)
+    ]
+    return sorted(on_axis, key=lambda row: value(row.cell))
 
 
 def main(options: Options) -> None:
-    """Time the methods and print milliseconds per mask."""
-    torch.set_num_threads(options.threads)
-    results = measure(methods(options), torch.device("cpu"), Plan(options.rounds))
-    quartiles = {name: [at / options.n * 1e3 for at in result.seconds] for name, result in results.items()}
-    baseline = quartiles["listing 1"][1]
-    height, width = options.size
-    low, high = options.sigma
-    print(f"{options.n} masks of {height}x{width}, sigma {low:g}-{high:g}, {options.threads} threads")
-    print(f"{'method':<12} {'ms per mask':>12} {'quartiles':>17} {'ratio':>7}")
-    for name, (first, median, third) in quartiles.items():
-        print(f"{name:<12} {median:>12.3f} {first:>8.3f} {third:>8.3f} {baseline / median:>6.1f}x")
-    if options.save is not None:
-        result = {"options": asdict(options), "environment": environment()}
-        times = {name: [round(at, 4) for at in values] for name, values in quartiles.items()}
-        print(f"Written: {save('masks', options.save, result | {'ms per mask, quartiles': times})}")
+    """Time the methods, print tables and targets, and draw plots."""
+    rows = measure(options, cells(), methods)
+    tables = [detail(rows[0], "cowmask", ["eager"]), overview(rows, "cowmask", "eager"), cpu_mask_targets(rows, MAIN)]
+    print("\n".join(line for table in tables for line in (*table, "")))
+    print(f"Written: {write('masks', options, {'cells': suites.record(rows)})}")
+    for axis, value in AXES.items():
+        print(f"Written: {draw(along(rows, axis), axis, value, options.images / f'masks-over-{axis}.png')}")
 
 
 if __name__ == "__main__":

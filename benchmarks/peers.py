@@ -63,6 +63,24 @@ def mask_peers(cell: MaskCell, device: torch.device) -> dict[str, Method | str]:
     return {name: attempt(partial(make, cell, device)) for name, make in makers.items()}
 
 
+def mix_peers(num_classes: int = 10) -> dict[str, Callable[[Tensor], object] | str]:
+    """Return other libraries' CutMix: each takes images (B, C, H, W), and has labels besides; or why there is none."""
+
+    def torchvision() -> Callable[[Tensor], object]:
+        cutmix = _library("torchvision.transforms.v2").CutMix(num_classes=num_classes)
+        return lambda images: cutmix(images, _labels(images, num_classes))
+
+    def kornia() -> Callable[[Tensor], object]:
+        cutmix = _library("kornia.augmentation").RandomCutMixV2(p=1.0, data_keys=["input", "class"])
+        return lambda images: cutmix(images, _labels(images, num_classes))
+
+    return {"torchvision, CutMix": attempt(torchvision), "kornia, CutMix": attempt(kornia)}
+
+
+def _labels(images: Tensor, num_classes: int) -> Tensor:
+    return torch.arange(len(images), device=images.device) % num_classes
+
+
 CONVOLUTIONS = ("conv2d, grouped", "cuDNN, grouped", "kornia", "torchvision", "cupyx")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import cycle
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -69,13 +69,14 @@ class MixCell:
 
 Methods = Mapping[str, Method | str]
 C = TypeVar("C", MaskCell, MixCell)
+C_co = TypeVar("C_co", bound=MaskCell | MixCell, covariant=True)
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Generic[C_co]):
     """The results of one cell."""
 
-    cell: MaskCell | MixCell
+    cell: C_co
     results: Mapping[str, Result]
     problem: str = ""
     """Why there are none."""
@@ -165,9 +166,13 @@ def run(
     rounds: int,
     deadline: float,
     backend: str = "auto",
-) -> list[Row]:
-    """Measure all cells, each in its part of the time left to `deadline` (of time.monotonic())."""
-    rows = []
+    slowest: float = math.inf,
+) -> list[Row[C]]:
+    """Measure all cells, each in its part of the time left to `deadline` (of time.monotonic()).
+
+    A method whose first call takes more than `slowest` seconds is not called again.
+    """
+    rows: list[Row[C]] = []
     for index, cell in enumerate(cells):
         left = deadline - time.monotonic()
         if left <= 0:
@@ -179,7 +184,7 @@ def run(
         if isinstance(found, str):
             rows.append(Row(cell, {}, found))
             continue
-        plan = Plan(rounds, left / (len(cells) - index), sets)
+        plan = Plan(rounds, left / (len(cells) - index), sets, slowest)
         rows.append(Row(cell, measure(found, device, plan)))
         del found  # the buffers of the next cell have their place
         if device.type == "cuda":
@@ -187,7 +192,7 @@ def run(
     return rows
 
 
-def record(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def record(rows: Sequence[Row[MaskCell | MixCell]]) -> list[dict[str, Any]]:
     """Return the results as they are written: times in microseconds of an item, or why there are none."""
     return [
         {
@@ -209,4 +214,5 @@ def written(result: Result, items: int = 1) -> dict[str, Any]:
         f"{name}, microseconds": values if isinstance(values, str) else [round(at / items * 1e6, 4) for at in values]
         for name, values in (("eager", result.eager), ("graph", result.graph))
     }
-    return times | {"peak memory, bytes": result.peak, "regions": result.regions, "calls in a region": result.calls}
+    counts = {"regions": result.regions, "calls in a region": result.calls}
+    return times | {"peak memory, bytes": result.peak} | counts | ({"one cold call": True} if result.cold else {})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from benchmarks.peers import MaskCell
 from benchmarks.suites import MixCell, Row
 from benchmarks.timing import WAYS, Result, Way
 
@@ -9,29 +10,29 @@ Times = list[float] | str
 NOTHING = "-"
 
 
-def detail(row: Row, ours: str) -> list[str]:
+def detail(row: Row[MaskCell | MixCell], ours: str, ways: Sequence[Way] = WAYS) -> list[str]:
     """Return a table of all that was measured in one cell: microseconds, and how many times those of `ours`."""
     if row.problem:
         return [f"{row.cell}: {row.problem}"]
     moved = row.cell.moved if isinstance(row.cell, MixCell) else {}
-    table = [["", "eager", "quartiles", "ratio", "graph", "quartiles", "ratio", "MiB"]]
+    table = [["", *(head for way in ways for head in (way, "quartiles", "ratio")), "MiB"]]
     table[0] += ["GB/s", "of copy"] if moved else []
     for name, result in row.results.items():
         line = [name]
-        for way in WAYS:
+        for way in ways:
             line += [*_spread(result.times(way), row.cell.items), _ratio(row.results, name, ours, way)]
         line.append(NOTHING if result.peak is None else f"{result.peak / 2**20:.1f}")
         if moved:
             seconds, copy = _seconds(result), _seconds(row.results["copy"])
-            line.append(f"{moved[name] / seconds / 1e9:.1f}" if seconds else NOTHING)
+            line.append(f"{moved[name] / seconds / 1e9:.1f}" if seconds and name in moved else NOTHING)
             line.append(f"{copy / seconds:.0%}" if copy and seconds else NOTHING)
         table.append(line)
-    notes = ["", *map(_note, row.results.values())]
+    notes = ["", *(_note(result, ways) for result in row.results.values())]
     lines = [f"{line}  {note}".rstrip() for line, note in zip(_aligned(table), notes, strict=True)]
     return [f"{row.cell}: microseconds, and how many times those of {ours}", *lines]
 
 
-def overview(rows: Sequence[Row], ours: str, way: Way) -> list[str]:
+def overview(rows: Sequence[Row[MaskCell | MixCell]], ours: str, way: Way) -> list[str]:
     """Return a table of medians over all cells: microseconds of `ours`, and how many times that the others take."""
     others = [name for name in dict.fromkeys(name for row in rows for name in row.results) if name != ours]
     table = [["", ours, *others]]
@@ -74,8 +75,9 @@ def _short(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
-def _note(result: Result) -> str:
-    return result.eager if isinstance(result.eager, str) else result.graph if isinstance(result.graph, str) else ""
+def _note(result: Result, ways: Sequence[Way]) -> str:
+    absent = [times for times in map(result.times, ways) if isinstance(times, str)]
+    return "one call, not warm" if result.cold else absent[0] if absent else ""
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

@@ -1,11 +1,15 @@
 """Timing, on the host and on a GPU: what every suite shares."""
 
+import ctypes
 import math
+import random
+import re
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -50,6 +54,8 @@ class Result:
     """How many regions the quartiles are of."""
     calls: int = 0
     """How many calls a region holds."""
+    cold: bool = False
+    """It took too long to be called again: this was its first call, and its only one."""
 
     @property
     def seconds(self) -> list[float]:
@@ -72,6 +78,8 @@ class Plan:
     """For all methods together, warm-up apart. A method that has used its part of them is timed no more."""
     sets: int = 1
     """Sets of buffers that the calls rotate over, outputs included."""
+    slowest: float = math.inf
+    """Seconds of a first call from which on it stays the only one."""
 
 
 def rotation(touched: int, device: torch.device) -> int:
@@ -97,7 +105,7 @@ def measure(methods: Mapping[str, Method | str], device: torch.device, plan: Pla
         if isinstance(run, _Run):
             samples = eager[name]
             count = 0 if isinstance(samples, str) else len(samples)
-            results[name] = Result(_quartiles(samples), _quartiles(graph[name]), run.peak, count, run.calls)
+            results[name] = Result(_quartiles(samples), _quartiles(graph[name]), run.peak, count, run.calls, run.cold)
         else:
             results[name] = Result(run, run)
     return results
@@ -110,15 +118,22 @@ class _Run:
         self._method, self._device, self._sets = method, device, plan.sets
         kept: deque[object] = deque(maxlen=plan.sets)  # freed at once, an output would be the next one's memory
         self._call = lambda: kept.append(method.call())
-        self._call()  # compiles, plans, makes tables
-        self.peak = None if method.own_memory or device.type != "cuda" else _peak(self._call)
+        self.peak: int | None = None
+        self.calls, self._first = 1, _seconds(self._call, 1, device)  # compiles, plans, makes tables
+        self.cold = self._first > plan.slowest
+        if self.cold:
+            return
+        if device.type == "cpu":
+            self.peak = _peak_of_process(method.call)
+        elif device.type == "cuda" and not method.own_memory:
+            self.peak = _peak(self._call)
         once = _seconds(self._call, 1, device)
         self.calls = max(1, math.ceil(SHORTEST / once), min(plan.sets, int(LONGEST / once)))
         self.calls = min(MOST_CALLS, self.calls)
 
     def region(self) -> float:
         """Return the seconds of a call, the mean of a region."""
-        return _seconds(self._call, self.calls, self._device)
+        return self._first if self.cold else _seconds(self._call, self.calls, self._device)
 
     def capture(self) -> Callable[[], float]:
         """Return the same, the region being a graph that is replayed."""
@@ -158,8 +173,10 @@ def _interleaved(regions: Mapping[str, Callable[[], float]], plan: Plan) -> dict
     part = plan.seconds / 2 / max(1, len(regions))  # half for calls, half for graphs
     samples: dict[str, list[float] | str] = {name: [] for name in regions}
     spent = dict.fromkeys(regions, 0.0)
+    shuffle = random.Random(0)
     for _ in range(plan.rounds):
-        for name, region in regions.items():
+        # In another order each time: what one leaves in the caches is not always the same one's loss.
+        for name, region in shuffle.sample(sorted(regions.items()), len(regions)):
             so_far = samples[name]
             if isinstance(so_far, str) or spent[name] > part:
                 continue
@@ -200,6 +217,27 @@ def _peak(call: Callable[[], object]) -> int:
     call()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
+
+
+def _peak_of_process(call: Callable[[], object]) -> int | None:
+    """Return how much the resident memory grows during a call, to some 100 KiB; None where Linux does not tell."""
+    peak_reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not peak_reset.exists():
+        return None
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # what earlier calls left would hide what this one needs
+    peak_reset.write_text("5")  # the peak is now what is resident
+
+    def resident(name: str) -> int:
+        found = re.search(rf"^{name}:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+        return 1024 * int(found[1]) if found else 0
+
+    before = resident("VmRSS")
+    result = call()
+    peak = resident("VmHWM")
+    del result
+    return max(0, peak - before)
 
 
 _broken: list[torch.cuda.CUDAGraph] = []

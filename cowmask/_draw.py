@@ -196,7 +196,7 @@ def box_masks(
         position = torch.arange(length, device=device)
         covered = (position >= start[..., None]) & (position < (start + pixels)[..., None])  # (n, n_boxes, length)
         inside = inside & covered.view(n, n_boxes, *[length if other == axis else 1 for other in range(len(size))])
-    return inside.any(1, keepdim=True)  # (n, 1, *size)
+    return inside if n_boxes == 1 else inside.any(1, keepdim=True)  # (n, 1, *size)
 
 
 @operator(

@@ -112,12 +112,15 @@ def mix_with_previous(x: Tensor, mask: Tensor) -> Tensor:
     return _mix(x, x.roll(1, 0), mask) if mask.requires_grad else _MixWithPrevious.apply(x, mask)
 
 
+_WITH_PREVIOUS = ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, None)))  # rows, and those before them
+
+
 class _MixWithPrevious(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, mask: Tensor) -> Tensor:
         out = torch.empty_like(x)
         mask = mask.expand(len(x), *mask.shape[1:])
-        for images, previous in ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, None))):
+        for images, previous in _WITH_PREVIOUS:
             _mix(x[images], x[previous], mask[images], out=out[images])
         return out
 
@@ -128,8 +131,11 @@ class _MixWithPrevious(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        zero = grad.new_zeros(())
-        return _mix(grad, zero, mask) + _mix(zero, grad, mask).roll(-1, 0), None
+        mask, zero = mask.expand(len(grad), *mask.shape[1:]), grad.new_zeros(())
+        out = _mix(grad, zero, mask)
+        for images, previous in _WITH_PREVIOUS:
+            out[previous] += _mix(zero, grad[images], mask[images])
+        return out, None
 
 
 def mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
