@@ -17,8 +17,10 @@ lint: $(READY)  ## style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy cowmask examples benchmarks tests
 
-bench: $(READY)  ## time mask generation on this machine
+bench: $(READY)  ## time masks, mixing and training steps on this machine's CPU
 	$(VENV)/bin/python -m benchmarks.masks $(ARGS)
+	$(VENV)/bin/python -m benchmarks.mixing $(ARGS)
+	$(VENV)/bin/python -m benchmarks.training $(ARGS)
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -14,7 +14,7 @@ import torch
 from benchmarks import suites
 from benchmarks.tables import detail, overview
 from benchmarks.targets import mask_targets, mix_targets, training_target
-from benchmarks.timing import WAYS, Result, attempt
+from benchmarks.timing import WAYS, Plan, Result, attempt
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,7 +92,7 @@ def run_training(options: Options, _: float) -> Outcome:
         return Outcome({"problem": problem}, [problem], [training_target(problem)])
     tiny = Config(encoder="tu-lcnet_050", size=(32, 64), batch_size=2)
     config = tiny if options.smoke else replace(CAMVID, precision="bf16")
-    results, share = training.compare(config, "cowmix", options.rounds)
+    results, share = training.compare(config, "cowmix", Plan(options.rounds))
     lines = [
         f"{name:<12}{1 / result.seconds[1]:8.2f} steps a second" + _memory(result) for name, result in results.items()
     ]

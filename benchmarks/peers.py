@@ -71,7 +71,9 @@ def mix_peers(num_classes: int = 10) -> dict[str, Callable[[Tensor], object] | s
         return lambda images: cutmix(images, _labels(images, num_classes))
 
     def kornia() -> Callable[[Tensor], object]:
-        cutmix = _library("kornia.augmentation").RandomCutMixV2(p=1.0, data_keys=["input", "class"])
+        cutmix = _library("kornia.augmentation").RandomCutMixV2(
+            p=1.0, data_keys=["input", "class"], use_correct_lambda=True
+        )
         return lambda images: cutmix(images, _labels(images, num_classes))
 
     return {"torchvision, CutMix": attempt(torchvision), "kornia, CutMix": attempt(kornia)}

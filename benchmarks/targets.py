@@ -89,7 +89,7 @@ def cpu_mask_targets(rows: Sequence[Row[MaskCell]], main: MaskCell) -> list[str]
         if peers:
             best = min(peers, key=peers.__getitem__)
             lines.append(_at_least(f"times {best}, the best peer, {row.cell}", peers[best], 1.0))
-        if ours and row.cell.sigma == main.sigma and row.cell.n == main.n:
+        if "cowmask" in row.results and row.cell.sigma == main.sigma and row.cell.n == main.n:
             height, width = row.cell.size
             per_pixel[height] = row.results["cowmask"].seconds[1] / (height * width)
     growth = per_pixel[2048] / per_pixel[512] if {512, 2048} <= per_pixel.keys() else None

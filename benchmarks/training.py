@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 import tyro
 from torch.profiler import ProfilerActivity, profile, record_function
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-from benchmarks.record import environment, save
+from benchmarks import cpu
 from benchmarks.timing import Method, Plan, Result, attempt, measure
 from segmentation.config import Config
 from segmentation.datasets import load_camvid, load_street
@@ -23,17 +24,13 @@ from segmentation.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Options:
-    """What to train, and how often; without --config.data on the built-in street scenes."""
+class Options(cpu.Options):
+    """What to train, how to time it, and where to write; without --config.data on the built-in street scenes."""
 
     config: Config = field(default_factory=Config)
     """Options of the trainer."""
     method: Literal["ict", "cutout", "cutmix", "cowout", "cowmix"] = "cowmix"
     """What is compared with supervised learning."""
-    rounds: int = 15
-    """Interleaved steps of each."""
-    save: str | None = None
-    """Name of this machine: writes benchmarks/results/training--NAME.json."""
 
 
 def share_of_masks(trainer: Trainer, steps: int) -> float:
@@ -56,7 +53,7 @@ def share_of_masks(trainer: Trainer, steps: int) -> float:
     return ranges["cowmask"] / sum(event.self_device_time_total for event in kernels if not event.is_user_annotation)
 
 
-def compare(config: Config, method: MethodName, rounds: int) -> tuple[dict[str, Result], float | str]:
+def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, Result], float | str]:
     """Return what a step takes, supervised and by the method, and the share of masks and mixing in the latter."""
     data = load_street(config.size) if config.data is None else load_camvid(config.data, config.size)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,29 +62,27 @@ def compare(config: Config, method: MethodName, rounds: int) -> tuple[dict[str, 
         steps = {
             str(name): Method(trainer.step, no_graph="a step is not captured") for name, trainer in trainers.items()
         }
-        results = measure(steps, trainers[method].device, Plan(rounds))
-        return results, attempt(lambda: share_of_masks(trainers[method], rounds))
+        results = measure(steps, trainers[method].device, plan)
+        return results, attempt(lambda: share_of_masks(trainers[method], plan.rounds))
 
 
 def main(options: Options) -> None:
     """Time steps, profile them, and print iterations per second."""
-    results, share = compare(options.config, options.method, options.rounds)
+    torch.set_num_threads(options.threads)
+    results, share = compare(options.config, options.method, Plan(options.rounds, options.budget))
     quartiles = {name: result.seconds for name, result in results.items()}
     for name, (_, median, _) in quartiles.items():
         print(f"{name:<12} {1 / median:6.2f} iterations per second")
     ratio = quartiles[options.method][1] / quartiles["supervised"][1]
     part = share if isinstance(share, str) else f"{share:.2%} of it"
     print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {part}.")
-    if options.save is not None:
-        result = {
-            "options": options_of(options.config),
-            "environment": environment(),
-            "method": options.method,
-            "rounds": options.rounds,
-            "seconds per step, quartiles": {name: [round(at, 5) for at in times] for name, times in quartiles.items()},
-            "share of masks and mixing": share,
-        }
-        print(f"Written: {save('training', options.save, result)}")
+    found = {
+        "options": options_of(options.config),
+        "method": options.method,
+        "seconds per step, quartiles": {name: [round(at, 5) for at in times] for name, times in quartiles.items()},
+        "share of masks and mixing": share,
+    }
+    print(f"Written: {cpu.write('training', options, found)}")
 
 
 def options_of(config: Config) -> dict[str, str]:

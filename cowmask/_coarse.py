@@ -19,7 +19,7 @@ from cowmask import _direct
 SMALLEST_SIGMA = 1.0  # pixels; below, a blur of pixels is not that of a continuous field
 _FEWEST = 8  # points along an axis, if it has as many pixels: fewer would show where sigma is as long as the axis
 _PER_OCTAVE = 8  # how finely sigma is told apart in choosing a grid, so that grids can be kept
-_AT_ONCE = 2**22  # pixels of a field that exist at once
+_AT_ONCE = 2**20  # pixels of a field that exist at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def cost(size: Sequence[int], sigma: Sequence[float]) -> float:
     grids = [_grid(*axis) for axis in zip(size, sigma, strict=True)]
     numbers = [math.prod([grid.points for grid in grids[:axis]]) * math.prod(size[axis:]) for axis in range(len(size))]
     products = sum(count * (4 + grid.exponents.shape[2]) for count, grid in zip(numbers, grids, strict=True))
-    return 1.3e5 + 0.2 * math.prod(size) + 0.02 * products + 4 * math.prod(grid.points for grid in grids)
+    return 1.5e5 + 0.2 * math.prod(size) + 0.02 * products + 4 * math.prod(grid.points for grid in grids)
 
 
 def masks(

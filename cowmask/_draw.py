@@ -18,6 +18,7 @@ from cowmask._backends import use_triton
 from cowmask._operators import operator
 
 WORKSPACE = 2**26  # bytes, if one mask needs no more: larger batches go in parts
+GROUP = 2**19  # pixels for which masks of like sigma are worth calls of their own
 _setting = threading.Lock()
 White = Callable[[Sequence[int]], Tensor]  # returns standard normal numbers of a shape
 
@@ -148,7 +149,7 @@ def _alike(sigma: Sequence[float], pixels: int) -> tuple[Tensor | None, list[tup
     Returns the order in which groups are slices, None if there is one only; and the slices, with their ends of sigma.
     """
     n, low, high = len(sigma), min(sigma), max(sigma)
-    n_bins = min(4, n * pixels >> 19) if high > low else 1  # a group must be worth its own calls
+    n_bins = min(4, n * pixels // GROUP) if high > low else 1
     if n_bins < 2:
         return None, [(slice(0, n), (low, high))]
     bins: list[list[int]] = [[] for _ in range(n_bins)]

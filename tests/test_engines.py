@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cowmask import _coarse, _direct, _spectral, cow_masks
+from cowmask import _coarse, _direct, _draw, _spectral, cow_masks
 from tests import agreement, distribution
 from tests.agreement import DRAWING, METHODS, assert_agrees, some_noise
 
@@ -162,6 +162,33 @@ def fields_of_each_number(method: str, length: int, sigma: float) -> NDArray[np.
     grid = _coarse._grid(length, sigma)
     fields = [torch.bmm(*_coarse._last_product(unit, [grid], [sigma])).flatten() for unit in torch.eye(grid.points)]
     return torch.stack(fields)[:, :length].double().numpy()
+
+
+@pytest.mark.parametrize("proportion", [0.5, torch.linspace(0.3, 0.6, 7)], ids=["one half", "for each"])
+def test_masks_of_like_sigma_go_together_and_back_to_their_places(
+    proportion: float | torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sigmas, size = torch.tensor([3.0, 20.0, 4.0, 9.0, 3.1, 14.0, 5.0]), (64, 70)
+    noise = torch.randn(7, 1, *size)
+
+    def drawn(given: torch.Tensor | None) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return cow_masks(7, size, sigmas, proportion, noise=given, method="spectral", generator=generator)
+
+    whole = drawn(noise)
+    seen: list[int] = []
+    masks = _spectral.masks
+
+    def spy(out: torch.Tensor, *others: torch.Tensor) -> None:
+        seen.append(len(out))
+        masks(out, *others)
+
+    monkeypatch.setattr(_spectral, "masks", spy)
+    monkeypatch.setattr(_draw, "GROUP", 1)
+    assert (drawn(noise) != whole).sum() <= 7  # rounding
+    assert seen == [3, 1, 1, 2]
+    changes = drawn(None).float().diff().abs().mean((1, 2, 3))
+    assert changes[sigmas < 6].min() > changes[sigmas > 6].max()
 
 
 def test_each_row_is_cut_at_its_own_coefficients_and_taps() -> None:
