@@ -72,16 +72,17 @@ def cow_masks(
             largest = [high for _, high in in_pixels]
             _direct.masks(masks, noise, [of_each / step for step in spacing], largest, share)
         else:
-            order, groups = _alike(values, masks[0].numel()) if on_cpu else (None, [(slice(0, n), ends)])
-            if order is not None:
-                of_each = of_each[order]
-                share, noise = (rows if rows is None else rows[order] for rows in (share, noise))
-            for rows, its_ends in groups:
-                its_share, its_noise = (x if x is None else x[rows] for x in (share, noise))
-                its = (masks[rows], its_noise, of_each[rows], its_ends, spacing, its_share)
-                _spectral_masks(*its, white, precision, triton=triton)
-            if order is not None:
-                masks = masks[order.argsort()]
+            how = (spacing, white, triton, precision)
+            groups = _alike(values, math.prod(size))
+            if not groups:
+                _spectral_masks(masks, noise, of_each, ends, share, *how)
+            for group in groups:
+                rows, its_values = torch.tensor(group, device="cpu"), [values[row] for row in group]
+                its_noise, its_share = (x if x is None else x[rows] for x in (noise, share))
+                its_masks = torch.empty_like(masks[: len(group)])
+                its = (its_masks, its_noise, of_each[rows], (min(its_values), max(its_values)), its_share)
+                _spectral_masks(*its, *how)
+                masks[rows] = its_masks
     return masks.unsqueeze(1)  # (n, 1, *size)
 
 
@@ -90,12 +91,11 @@ def _spectral_masks(
     noise: Tensor | None,
     sigma: Tensor,
     sigma_ends: tuple[float, float],
-    spacing: Sequence[float],
     proportion: Tensor | None,
+    spacing: Sequence[float],
     white: White,
-    precision: str,
-    *,
     triton: bool,
+    precision: str,
 ) -> None:
     """Write masks (n, *size) of given noise (n, 1, *size), or of drawn coefficients."""
     size = out.shape[1:]
@@ -143,25 +143,15 @@ def _fastest(n: int, size: tuple[int, ...], in_pixels: tuple[tuple[float, float]
     return "spectral" if _spectral.cost(size, counts) <= _direct.cost(size, largest) else "direct"
 
 
-def _alike(sigma: Sequence[float], pixels: int) -> tuple[Tensor | None, list[tuple[slice, tuple[float, float]]]]:
-    """Group masks of so many pixels by sigma, so that each group has as many coefficients as it needs and no more.
-
-    Returns the order in which groups are slices, None if there is one only; and the slices, with their ends of sigma.
-    """
-    n, low, high = len(sigma), min(sigma), max(sigma)
-    n_bins = min(4, n * pixels // GROUP) if high > low else 1
-    if n_bins < 2:
-        return None, [(slice(0, n), (low, high))]
+def _alike(sigma: Sequence[float], pixels: int) -> list[list[int]]:
+    """Group rows of so many pixels by sigma, so that each group has as many coefficients as it needs and no more."""
+    n_bins = min(4, len(sigma) * pixels // GROUP)
+    if n_bins < 2 or (low := min(sigma)) == (high := max(sigma)):
+        return []
     bins: list[list[int]] = [[] for _ in range(n_bins)]
     for row, value in enumerate(sigma):
         bins[min(n_bins - 1, int(n_bins * math.log(value / low) / math.log(high / low)))].append(row)
-    order: list[int] = []
-    groups = []
-    for rows in filter(None, bins):
-        its_sigma = [sigma[row] for row in rows]
-        groups.append((slice(len(order), len(order) + len(rows)), (min(its_sigma), max(its_sigma))))
-        order += rows
-    return torch.tensor(order, device="cpu"), groups
+    return [rows for rows in bins if rows]
 
 
 @operator(

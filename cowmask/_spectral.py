@@ -23,22 +23,30 @@ from cowmask import _direct
 SMALLEST_GAIN = 1e-3
 _CUTOFF = math.sqrt(2 * math.log(1 / SMALLEST_GAIN))  # sigma times angular frequency, rad
 _EXTRA = 4
+# Where noise is drawn there is no mask to agree with, only its distribution. Damped below this amplitude, coefficients
+# make up 1 part in 10,000 of the field's variance.
+SMALLEST_GAIN_DRAWN = 1e-2
+_CUTOFF_DRAWN = math.sqrt(2 * math.log(1 / SMALLEST_GAIN_DRAWN))
 
 
 def n_coefficients(length: int, sigma: float, exact: bool = True) -> int:
-    """Return K, how many coefficients of an axis of `length` pixels a blur of `sigma` pixels or more leaves alive."""
+    """Return K, how many coefficients of an axis of `length` pixels a blur of `sigma` pixels or more leaves alive.
+
+    They suit `gains` if they are to be exact, `gaussian_gains` otherwise.
+    """
+    if not exact:
+        return min(length, _round_up(math.floor(_CUTOFF_DRAWN * length / (math.pi * sigma)) + 1, 4))
     # At least one more than the last frequency kept: no row's own cut, made on the device in float32, can then depend
-    # on K. In steps, so that sigmas that change with every call share tables.
-    last = math.floor(_CUTOFF * length / (math.pi * sigma))
-    return min(length, _round_up(last + _EXTRA + 2, 8) if exact else _round_up(last + 1, 4))
+    # on K. In steps, here as above, so that sigmas that change with every call share tables.
+    return min(length, _round_up(math.floor(_CUTOFF * length / (math.pi * sigma)) + _EXTRA + 2, 8))
 
 
 def is_gaussian(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> bool:
-    """Tell whether the gains are as good as a Gaussian's.
+    """Tell whether a Gaussian's gains serve drawn noise as well as those of Listing 1's taps.
 
-    Below a pixel they are not, and where sigma is so large that what its truncated taps leave over is all there is.
+    Below a pixel they do not, nor where sigma is so large that the first frequencies are damped themselves.
     """
-    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
+    return all(low >= 1 and 4 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
 
 
 def cost(size: Sequence[int], counts: Sequence[int]) -> float:
@@ -149,7 +157,7 @@ def gaussian_gains(sigma: Tensor, spacing: Sequence[float], size: Sequence[int],
     """Return the same for a Gaussian without end: a fraction of the calls, and for drawn noise as good."""
     exponents = on(sigma.device, _exponents, tuple(spacing), tuple(size), tuple(counts))
     gains = sigma.square().view(-1, *[1] * len(size)) * exponents
-    return torch.threshold_(gains.exp_(), SMALLEST_GAIN, 0.0)
+    return torch.threshold_(gains.exp_(), SMALLEST_GAIN_DRAWN, 0.0)
 
 
 def n_alive(gains: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def test_the_kernel_gets_what_the_precision_says_and_no_more_rows_than_are_alive
     monkeypatch.setattr(draw, "masks", spy)
     for precision in PRECISIONS:
         cow_masks(2, (200, 90), torch.tensor([3.0, 12.0]), backend="triton", precision=precision, device=DEVICE)
-    alive = [math.floor(200 * math.sqrt(2 * math.log(1000)) / (math.pi * sigma)) + 1 for sigma in (3, 12)]
+    alive = [math.floor(200 * math.sqrt(2 * math.log(100)) / (math.pi * sigma)) + 1 for sigma in (3, 12)]
     assert seen == [(torch.float16, alive), (torch.float32, alive)]
 
 
