@@ -16,7 +16,6 @@ from torch import Tensor
 
 from cowmask import _direct
 
-SMALLEST_SIGMA = 1.0  # pixels; below, a blur of pixels is not that of a continuous field
 _FEWEST = 8  # points along an axis, if it has as many pixels: fewer would show where sigma is as long as the axis
 _PER_OCTAVE = 8  # how finely sigma is told apart in choosing a grid, so that grids can be kept
 _AT_ONCE = 2**20  # pixels of a field that exist at once
@@ -38,6 +37,14 @@ class Grid:
     """Places from a block's first to that of the next: blocks overlap."""
     exponents: Tensor
     """Minus half the squared distance of pixel from place, pixels squared, (blocks or 1, pixels, places)."""
+
+
+def is_exact(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether sigmas between these ends, along each axis, are of those that this is exact for.
+
+    Below a pixel, a blur of pixels is not that of a continuous field; above half an axis, rounding is what is left.
+    """
+    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
 
 
 def cost(size: Sequence[int], sigma: Sequence[float]) -> float:

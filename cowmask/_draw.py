@@ -52,8 +52,11 @@ def cow_masks(
     sigma_ends = _checks.ends("sigma", (sigma, sigmas), _checks.POSITIVE)
     proportion_ends = _checks.ends("proportion", (proportion, proportions), _checks.FRACTION)
     in_pixels = _checks.sigma_in_pixels(sigma_ends, spacing)
-    if method == "coarse" and min(in_pixels)[0] < _coarse.SMALLEST_SIGMA:
-        raise ValueError(f'method="coarse" takes a sigma of at least 1 pixel, got {min(in_pixels)[0]:g}')
+    if method == "coarse" and not _coarse.is_exact(size, in_pixels):
+        came = ", ".join(f"{low:g} to {high:g}" for low, high in in_pixels)
+        raise ValueError(
+            f'method="coarse" takes a sigma from 1 pixel to half of each axis, got {came} for {tuple(size)}'
+        )
     triton, on_cpu = use_triton(backend, device), device.type == "cpu"
     white: White = partial(torch.randn, generator=generator, device=device, dtype=torch.float32)
     masks = torch.empty((n, *size), dtype=torch.bool, device=device)
@@ -134,7 +137,7 @@ def _spectral_masks(
 @lru_cache(maxsize=256)
 def _fastest(n: int, size: tuple[int, ...], in_pixels: tuple[tuple[float, float], ...], *, drawn_on_cpu: bool) -> str:
     """Return the method that should take the least time for n masks."""
-    if drawn_on_cpu and min(in_pixels)[0] >= _coarse.SMALLEST_SIGMA:
+    if drawn_on_cpu and _coarse.is_exact(size, in_pixels):
         # About what the mean mask of a log-uniform sigma takes.
         middle = [low ** (2 / 3) * high ** (1 / 3) for low, high in in_pixels]
         return "spectral" if _spectral.cost_drawn(n, size, middle) <= _coarse.cost(size, middle) else "coarse"

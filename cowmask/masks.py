@@ -46,10 +46,10 @@ def cow_masks(
             in float32, and must be finite.
         method: "direct" blurs noise as Listing 1 does. "spectral" computes the same in the blur's own basis, the
             DCT-II, from far fewer random numbers. "coarse", on the CPU, draws noise only every sigma pixels and blurs
-            that to pixels; it takes no `noise`, and no sigma below a pixel. "auto" chooses by size and sigma which
-            should be fastest: of drawn noise on a CPU, spectral for small images and coarse for large ones; otherwise
-            spectral, but direct for small sigmas in large images. A seed gives other masks with another method; a
-            given noise, the same but for 3 pixels in 10,000.
+            that to pixels; it takes no `noise`, and a sigma from 1 pixel to half of each axis. "auto" chooses by
+            number, size and sigma which should be fastest: of noise drawn on a CPU, coarse for large images and
+            spectral for small ones; otherwise spectral, but direct for small sigmas in large images. A seed gives
+            other masks with another method; a given noise, the same but for 3 pixels in 10,000.
         backend: "torch", or "triton": the spectral method with its last product and the threshold in one kernel, so
             that the field is never in memory: beside the masks and a given noise it needs at most 64 MB, or what one
             mask needs, for which large batches go in parts. "auto" takes Triton on a GPU where it works.

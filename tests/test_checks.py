@@ -138,8 +138,13 @@ COW_MASKS: list[Case] = [
     ({"method": None}, ValueError, "method must be .auto., .spectral., .direct. or .coarse., got NoneType"),
     ({"method": "coarse", "noise": some(2, 1, 16, 18)}, ValueError, "method=.coarse. draws its own noise"),
     ({"method": "coarse", "device": "meta"}, ValueError, "method=.coarse. draws on the CPU, got device='meta'"),
-    ({"method": "coarse", "sigma": (0.9, 4)}, ValueError, "method=.coarse. takes a sigma of at least 1 pixel, got 0.9"),
-    ({"method": "coarse", "sigma": 3, "spacing": (4, 1)}, ValueError, "sigma of at least 1 pixel, got 0.75"),
+    (
+        {"method": "coarse", "sigma": (0.9, 4)},
+        ValueError,
+        r"takes a sigma from 1 pixel to half of each axis, got 0.9 to 4, 0.9 to 4 for \(16, 18\)",
+    ),
+    ({"method": "coarse", "sigma": 3, "spacing": (4, 1)}, ValueError, "got 0.75 to 0.75, 3 to 3"),
+    ({"method": "coarse", "sigma": (2, 9)}, ValueError, "to half of each axis"),
 ]
 BOX_MASKS: list[Case] = [
     *DRAWS,
