@@ -18,7 +18,7 @@ from benchmarks import gpu
 from benchmarks.peers import MaskCell, listing_1, mask_peers
 from benchmarks.suites import MixCell, Row, mask_cells, mask_methods, mix_cells, mix_methods, record, run
 from benchmarks.tables import detail, overview
-from benchmarks.targets import cpu_mask_targets, cpu_mix_targets, mask_targets, mix_targets, training_target
+from benchmarks.targets import mask_targets, mix_targets, training_target
 from benchmarks.timing import AbsentError, Method, Plan, Result, measure
 from cowmask import cow_masks
 
@@ -112,26 +112,6 @@ def test_measuring_leaves_out_what_fails_and_nothing_else() -> None:
 def test_a_method_without_time_left_is_timed_once() -> None:
     found = measure({"slow": Method(lambda: None)}, CPU, Plan(rounds=5, seconds=0.0))
     assert found["slow"].regions == 1
-
-
-def test_a_slow_method_is_called_once() -> None:
-    calls: list[int] = []
-    methods: dict[str, Method | str] = {"slow": Method(lambda: calls.append(0)), "none": "not installed"}
-    found = measure(methods, CPU, Plan(rounds=5, slowest=0.0))
-    assert (len(calls), found["slow"].cold, found["slow"].peak) == (1, True, None)
-    assert len(set(found["slow"].seconds)) == 1
-    lines = detail(Row(CELL, {"cowmask": Result(TIMES, TIMES), **found}), "cowmask", ["eager"])
-    assert lines[3].endswith("one call, not warm")
-    assert lines[4].endswith("not installed")
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of a process")
-def test_the_peak_is_what_a_call_needs_beyond_what_it_found() -> None:
-    kept = torch.ones(2**23)  # 32 MiB that are there already
-    needs = {"16 MiB": lambda: torch.ones(2**22), "48 MiB": lambda: (kept + 1).sum() + torch.ones(2**22).sum()}
-    found = measure({name: Method(call) for name, call in needs.items()}, CPU, Plan(rounds=1))
-    assert 15 * 2**20 < (found["16 MiB"].peak or 0) < 18 * 2**20
-    assert 31 * 2**20 < (found["48 MiB"].peak or 0) < 52 * 2**20
 
 
 def test_outputs_stay_alive_for_a_round_of_the_buffers() -> None:
@@ -272,79 +252,6 @@ def test_smoke_runs_everything(tmp_path: Path) -> None:
     assert training["methods"].keys() == {"supervised", "cowmix"}
     for result in found.values():
         assert {"torch", "triton", "commit"} <= result["environment"].keys()
-
-
-def test_the_suites_for_a_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for library in ("tyro", "matplotlib", "kornia", "torchvision"):
-        pytest.importorskip(library)
-    from benchmarks import cpu, masks, mixing
-
-    main = MaskCell(2, (24, 32), (1.0, 2.0))
-    others = [replace(main, n=1), replace(main, sigma=(2.0, 4.0)), replace(main, size=(48, 64))]
-    monkeypatch.setattr(masks, "MAIN", main)
-    monkeypatch.setattr(masks, "cells", lambda: [main, *others])
-    monkeypatch.setattr(mixing, "CELLS", [MixCell(2, (24, 32))])
-    monkeypatch.setattr(cpu, "RUNS", tmp_path)
-    options = cpu.Options(threads=torch.get_num_threads(), rounds=2)
-    masks.main(options)
-    mixing.main(options)
-    expected = {"masks": list(masks.methods(main)), "mixing": list(mixing.methods(mixing.CELLS[0]))}
-    out = capsys.readouterr().out
-    for suite, names in expected.items():
-        found = json.loads((tmp_path / f"{suite}--here.json").read_text())
-        assert {"torch", "kornia", "commit", "threads"} <= found["environment"].keys()
-        for row in found["cells"]:
-            assert list(row["methods"]) == names
-            for name, method in row["methods"].items():
-                assert len(method["eager, microseconds"]) == 3, f"{name}: {method}"
-                assert name in out
-    assert [row.cell for row in masks.along([Row(cell, {}) for cell in (main, *others)], "size")] == [main, others[2]]
-    for axis in masks.AXES:
-        assert (tmp_path / f"masks-over-{axis}.png").stat().st_size > 10_000
-
-
-def test_cells_for_a_cpu_cover_every_axis() -> None:
-    pytest.importorskip("tyro")
-    from benchmarks import masks
-
-    cells = masks.cells()
-    assert cells[0] == MaskCell(16, (512, 512), (4.0, 16.0))
-    assert {cell.size[0] for cell in cells} == {32, 64, 128, 256, 512, 1024, 2048, 4096}
-    assert {cell.n for cell in cells if cell.size == (512, 512)} == {1, 4, 16, 64}
-    assert {cell.sigma for cell in cells} == {(4.0, 16.0), (8.0, 32.0), (1.0, 4.0)}
-    assert max(cell.touched for cell in cells) == 2**26
-    rows = [Row(cell, {}) for cell in cells]
-    assert sum(len(masks.along(rows, axis)) for axis in masks.AXES) == len(cells) + 2  # the main cell is on all
-
-
-def test_targets_of_a_cpu_are_judged() -> None:
-    main = MaskCell(16, (512, 512), (4.0, 16.0))
-
-    def results(**milliseconds: float) -> dict[str, Result]:
-        names = {"ours": "cowmask", "spectral": "cowmask, spectral", "listing": "Listing 1", "kornia": "kornia"}
-        return {names[key]: Result([value / 1e3] * 3, "needs CUDA") for key, value in milliseconds.items()}
-
-    rows = [
-        Row(main, results(ours=2, spectral=1, listing=90, kornia=39)),
-        Row(replace(main, n=1), results(ours=2, spectral=4, listing=28, kornia=1.5)),
-        Row(replace(main, size=(2048, 2048)), results(ours=49)),
-    ]
-    lines = cpu_mask_targets(rows, main)
-    assert lines[1:4] == [
-        "met: times Listing 1, 16 of 512x512, sigma 4-16, bool: 45.00 (>= 40)",
-        "NOT MET: times kornia, 16 of 512x512, sigma 4-16, bool: 19.50 (>= 20)",
-        "NOT MET: times Listing 1, one mask: 14.00 (>= 15)",
-    ]
-    assert "NOT MET: of cowmask, spectral, 16 of 512x512, sigma 4-16, bool: 2.00 (<= 1.2)" in lines
-    assert "NOT MET: times kornia, the best peer, 1 of 512x512, sigma 4-16, bool: 0.75 (>= 1)" in lines
-    assert lines[-1] == "NOT MET: time per pixel at 2048x2048, of that at 512x512: 1.53 (<= 1.5)"
-    assert cpu_mask_targets([], main)[-1].startswith("not measured")
-    mixed = {"CowMix": Result([1.2] * 3, ""), "torch.where": Result([1.0] * 3, "")}
-    where, torchvision, _ = cpu_mix_targets([Row(MixCell(), mixed)])[1:]
-    assert where.startswith("NOT MET: CowMix, of torch.where")
-    assert torchvision.startswith("not measured")
 
 
 @pytest.mark.cuda

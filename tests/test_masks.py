@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from cowmask import box_masks, cow_masks
+from cowmask import _coarse, box_masks, cow_masks
 from tests.agreement import DRAWING, METHODS
 from tests.distribution import LEVEL
 from tests.reference import cow_mask
@@ -96,6 +96,17 @@ def test_auto_takes_the_method_that_should_be_faster(size: tuple[int, ...], sigm
         for name in ("auto", *METHODS, *(("coarse",) if np.min(sigma) >= 1 and np.max(sigma) <= min(size) / 2 else ()))
     }
     assert [name for name in drawn if torch.equal(drawn[name], drawn["auto"])] == ["auto", method]
+
+
+@pytest.mark.parametrize("size", [(150, 130), (40, 30, 36), (900,)])
+def test_the_coarse_method_gives_the_same_masks_in_parts(size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> Tensor:
+        return cow_masks(3, size, (1, 9), (0.2, 0.8), method="coarse", generator=torch.Generator().manual_seed(0))
+
+    whole = drawn()
+    for pixels in (1, 5000):
+        monkeypatch.setattr(_coarse, "_AT_ONCE", pixels)
+        assert torch.equal(drawn(), whole)
 
 
 def test_borders_carry_more_variance() -> None:
