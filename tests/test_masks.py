@@ -99,7 +99,9 @@ def test_auto_takes_the_method_that_should_be_faster(size: tuple[int, ...], sigm
 
 
 @pytest.mark.parametrize("size", [(150, 130), (40, 30, 36), (900,)])
-def test_the_coarse_method_gives_the_same_masks_in_parts(size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_coarse_method_gives_the_same_masks_in_parts(
+    size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def drawn() -> Tensor:
         return cow_masks(3, size, (1, 9), (0.2, 0.8), method="coarse", generator=torch.Generator().manual_seed(0))
 
