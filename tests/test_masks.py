@@ -111,6 +111,15 @@ def test_the_coarse_method_gives_the_same_masks_in_parts(
         assert torch.equal(drawn(), whole)
 
 
+def test_the_coarse_method_blurs_each_axis_by_its_own_sigma() -> None:
+    assert _coarse._grid(128, 5.0) is _coarse._grid(128, 5.0 / 1.05)  # so that the noise is the same
+    isotropic, not_quite = (
+        cow_masks(2, (128, 128), 5, spacing=spacing, method="coarse", generator=torch.Generator().manual_seed(0))
+        for spacing in ((1, 1), (1, 1.05))
+    )
+    assert 0 < (isotropic != not_quite).float().mean() < 0.05
+
+
 def test_borders_carry_more_variance() -> None:
     marginal = cow_masks(4000, (64, 64), 8, 0.1).float().mean((0, 1))
     assert abs(marginal[0, 0] - 0.25) < 0.03
