@@ -111,6 +111,12 @@ def test_the_coarse_method_gives_the_same_masks_in_parts(
         assert torch.equal(drawn(), whole)
 
 
+def test_auto_uses_given_noise_where_it_would_draw_coarsely() -> None:
+    noise = torch.randn(1, 1, 700, 600)
+    given = [cow_masks(1, (700, 600), (3, 3), noise=noise, method=method) for method in ("auto", "spectral")]
+    assert torch.equal(*given)
+
+
 def test_the_coarse_method_blurs_each_axis_by_its_own_sigma() -> None:
     assert _coarse._grid(128, 5.0) is _coarse._grid(128, 5.0 / 1.05)  # so that the noise is the same
     isotropic, not_quite = (
