@@ -52,7 +52,7 @@ def cost(size: Sequence[int], sigma: Sequence[float]) -> float:
     grids = [_grid(*axis) for axis in zip(size, sigma, strict=True)]
     numbers = [math.prod([grid.points for grid in grids[:axis]]) * math.prod(size[axis:]) for axis in range(len(size))]
     products = sum(count * (4 + grid.exponents.shape[2]) for count, grid in zip(numbers, grids, strict=True))
-    return 1.5e5 + 0.2 * math.prod(size) + 0.02 * products + 4 * math.prod(grid.points for grid in grids)
+    return 1.1e5 + 0.2 * math.prod(size) + 0.02 * products + 4 * math.prod(grid.points for grid in grids)
 
 
 def masks(

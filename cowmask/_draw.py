@@ -103,17 +103,17 @@ def _spectral_masks(
     """Write masks (n, *size) of given noise (n, 1, *size), or of drawn coefficients."""
     size = out.shape[1:]
     in_pixels = [(sigma_ends[0] / step, sigma_ends[1] / step) for step in spacing]
-    exact = noise is not None or not _spectral.is_gaussian(size, in_pixels)
-    counts = [_spectral.n_coefficients(length, low, exact) for length, (low, _) in zip(size, in_pixels, strict=True)]
+    smallest = _spectral.smallest_gain(size, in_pixels) if noise is None else None
+    counts = [_spectral.n_coefficients(length, low, smallest) for length, (low, _) in zip(size, in_pixels, strict=True)]
     dtype = torch.float16 if precision == "high" else torch.float32
     field = 4 * size.numel() if out.device.type == "cpu" else 0  # what torch holds there at once, too
     # The same parts for both backends, so that a seed gives the same masks.
     for rows in _parts(len(out), _spectral.workspace(size, counts, dtype.itemsize) + field):
-        if exact:
+        if smallest is None:
             largest = [high for _, high in in_pixels]
             gains = _spectral.gains(sigma[rows], largest, spacing, size, counts)
         else:
-            gains = _spectral.gaussian_gains(sigma[rows], spacing, size, counts)
+            gains = _spectral.gaussian_gains(sigma[rows], smallest, spacing, size, counts)
         if noise is None:
             coefficients = white(gains.shape)  # white noise is white in either basis
         else:

@@ -24,29 +24,32 @@ SMALLEST_GAIN = 1e-3
 _CUTOFF = math.sqrt(2 * math.log(1 / SMALLEST_GAIN))  # sigma times angular frequency, rad
 _EXTRA = 4
 # Where noise is drawn there is no mask to agree with, only its distribution. Damped below this amplitude, coefficients
-# make up 1 part in 10,000 of the field's variance.
-SMALLEST_GAIN_DRAWN = 1e-2
-_CUTOFF_DRAWN = math.sqrt(2 * math.log(1 / SMALLEST_GAIN_DRAWN))
+# make up 1 part in 10,000 of the field's variance, unless sigma damps the first of them already.
+_SMALLEST_DRAWN = 1e-2
 
 
-def n_coefficients(length: int, sigma: float, exact: bool = True) -> int:
+def n_coefficients(length: int, sigma: float, smallest: float | None = None) -> int:
     """Return K, how many coefficients of an axis of `length` pixels a blur of `sigma` pixels or more leaves alive.
 
-    They suit `gains` if they are to be exact, `gaussian_gains` otherwise.
+    They suit `gains`, or `gaussian_gains` down to the smallest given.
     """
-    if not exact:
-        return min(length, _round_up(math.floor(_CUTOFF_DRAWN * length / (math.pi * sigma)) + 1, 4))
+    if smallest is not None:
+        cutoff = math.sqrt(2 * math.log(1 / smallest))
+        return min(length, _round_up(math.floor(cutoff * length / (math.pi * sigma)) + 1, 4))
     # At least one more than the last frequency kept: no row's own cut, made on the device in float32, can then depend
     # on K. In steps, here as above, so that sigmas that change with every call share tables.
     return min(length, _round_up(math.floor(_CUTOFF * length / (math.pi * sigma)) + _EXTRA + 2, 8))
 
 
-def is_gaussian(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> bool:
-    """Tell whether a Gaussian's gains serve drawn noise as well as those of Listing 1's taps.
+def smallest_gain(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> float | None:
+    """Return down to which amplitude a Gaussian's gains serve drawn noise as well as those of Listing 1's taps.
 
-    Below a pixel they do not, nor where sigma is so large that the first frequencies are damped themselves.
+    None, if they do not: below a pixel, and where sigma is so large that what is left is what the taps' end adds.
     """
-    return all(low >= 1 and 4 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
+    axes = list(zip(size, in_pixels, strict=True))
+    if not all(low >= 1 and 2 * high <= length for length, (low, high) in axes):
+        return None
+    return _SMALLEST_DRAWN if all(4 * high <= length for length, (_, high) in axes) else SMALLEST_GAIN
 
 
 def cost(size: Sequence[int], counts: Sequence[int]) -> float:
@@ -56,8 +59,8 @@ def cost(size: Sequence[int], counts: Sequence[int]) -> float:
 
 def cost_drawn(n: int, size: Sequence[int], sigma: Sequence[float]) -> float:
     """Return about how many ns one of n drawn masks takes on a CPU, for a sigma along each axis in pixels."""
-    counts = [n_coefficients(length, along, exact=False) for length, along in zip(size, sigma, strict=True)]
-    return 1.3e5 / n + 0.2 * math.prod(size) + 0.02 * _products(size, counts) + 5 * math.prod(counts)
+    counts = [n_coefficients(length, along, _SMALLEST_DRAWN) for length, along in zip(size, sigma, strict=True)]
+    return 1e5 / n + 0.2 * math.prod(size) + 0.02 * _products(size, counts) + 5 * math.prod(counts)
 
 
 def _products(size: Sequence[int], counts: Sequence[int]) -> int:
@@ -153,11 +156,13 @@ def gains(
     return product
 
 
-def gaussian_gains(sigma: Tensor, spacing: Sequence[float], size: Sequence[int], counts: Sequence[int]) -> Tensor:
-    """Return the same for a Gaussian without end: a fraction of the calls, and for drawn noise as good."""
+def gaussian_gains(
+    sigma: Tensor, smallest: float, spacing: Sequence[float], size: Sequence[int], counts: Sequence[int]
+) -> Tensor:
+    """Return the same for a Gaussian without end, down to the smallest: a fraction of the calls."""
     exponents = on(sigma.device, _exponents, tuple(spacing), tuple(size), tuple(counts))
     gains = sigma.square().view(-1, *[1] * len(size)) * exponents
-    return torch.threshold_(gains.exp_(), SMALLEST_GAIN_DRAWN, 0.0)
+    return torch.threshold_(gains.exp_(), smallest, 0.0)
 
 
 def n_alive(gains: Tensor) -> Tensor:

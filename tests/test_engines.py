@@ -156,10 +156,10 @@ def fields_of_each_number(method: str, length: int, sigma: float) -> NDArray[np.
         weights = _direct.taps(one, _direct.n_taps(sigma)).expand(length, -1)
         return _direct.blur(torch.eye(length), weights, 1).double().numpy()
     if method == "spectral":
-        exact = not _spectral.is_gaussian([length], [(sigma, sigma)])
-        k = _spectral.n_coefficients(length, sigma, exact)
-        gains = _spectral.gaussian_gains(one, [1.0], [length], [k])
-        gains = _spectral.gains(one, [sigma], [1.0], [length], [k]) if exact else gains
+        smallest = _spectral.smallest_gain([length], [(sigma, sigma)])
+        assert smallest is not None
+        k = _spectral.n_coefficients(length, sigma, smallest)
+        gains = _spectral.gaussian_gains(one, smallest, [1.0], [length], [k])
         return _spectral.synthesise(torch.diag(gains[0]), [length]).double().numpy()
     grid = _coarse._grid(length, sigma)
     fields = [torch.bmm(*_coarse._last_product(unit, [grid], [sigma])).flatten() for unit in torch.eye(grid.points)]
