@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cowmask import _direct
 
-_FEWEST = 8  # points along an axis, if it has as many pixels: fewer would show where sigma is as long as the axis
+_FEWEST = 8  # points along an axis, if it has as many pixels: fewer would show where sigma is a large part of it
 _PER_OCTAVE = 8  # how finely sigma is told apart in choosing a grid, so that grids can be kept
 _AT_ONCE = 2**20  # pixels of a field that exist at once
 
@@ -39,14 +39,6 @@ class Grid:
     """Minus half the squared distance of pixel from place, pixels squared, (blocks or 1, pixels, places)."""
 
 
-def is_exact(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> bool:
-    """Tell whether sigmas between these ends, along each axis, are of those that this is exact for.
-
-    Below a pixel, a blur of pixels is not that of a continuous field; above half an axis, rounding is what is left.
-    """
-    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
-
-
 def cost(size: Sequence[int], sigma: Sequence[float]) -> float:
     """Return about how many ns a mask takes, for a sigma along each axis in pixels; see `_spectral.cost_drawn`."""
     grids = [_grid(*axis) for axis in zip(size, sigma, strict=True)]
@@ -65,8 +57,8 @@ def masks(
 
     `white` draws standard normal numbers of a shape.
     """
-    all_grids = [[_grid(*axis) for axis in zip(out.shape[1:], sigma, strict=True)] for sigma in sigmas]
-    for row, (mask, sigma, grids) in enumerate(zip(out, sigmas, all_grids, strict=True)):
+    for row, (mask, sigma) in enumerate(zip(out, sigmas, strict=True)):
+        grids = [_grid(*axis) for axis in zip(mask.shape, sigma, strict=True)]
         noise = white([grid.points for grid in grids])
         noise -= noise.mean()  # the blur keeps it: the field's is zero
         threshold: Tensor | float = 0.0

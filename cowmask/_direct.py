@@ -41,6 +41,15 @@ def thresholds(std: Tensor, proportion: Tensor) -> Tensor:
     return threshold.masked_fill(proportion >= 1, -math.inf)
 
 
+def is_gaussian(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether a blur by any sigma between these ends, along each axis in pixels, is as good as a Gaussian's.
+
+    Below a pixel it differs from that of a continuous field; above half an axis, what is left is what the taps' end and
+    rounding add.
+    """
+    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, in_pixels, strict=True))
+
+
 def write_above(out: Tensor, field: Tensor, threshold: Tensor | float = 0.0) -> None:
     """Write into a bool tensor where a field exceeds a threshold; the field is lost."""
     if field.device.type != "cpu":

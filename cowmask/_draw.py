@@ -52,7 +52,7 @@ def cow_masks(
     sigma_ends = _checks.ends("sigma", (sigma, sigmas), _checks.POSITIVE)
     proportion_ends = _checks.ends("proportion", (proportion, proportions), _checks.FRACTION)
     in_pixels = _checks.sigma_in_pixels(sigma_ends, spacing)
-    if method == "coarse" and not _coarse.is_exact(size, in_pixels):
+    if method == "coarse" and not _direct.is_gaussian(size, in_pixels):
         came = ", ".join(f"{low:g} to {high:g}" for low, high in in_pixels)
         raise ValueError(
             f'method="coarse" takes a sigma from 1 pixel to half of each axis, got {came} for {tuple(size)}'
@@ -137,7 +137,7 @@ def _spectral_masks(
 @lru_cache(maxsize=256)
 def _fastest(n: int, size: tuple[int, ...], in_pixels: tuple[tuple[float, float], ...], *, drawn_on_cpu: bool) -> str:
     """Return the method that should take the least time for n masks."""
-    if drawn_on_cpu and _coarse.is_exact(size, in_pixels):
+    if drawn_on_cpu and _direct.is_gaussian(size, in_pixels):
         # About what the mean mask of a log-uniform sigma takes.
         middle = [low ** (2 / 3) * high ** (1 / 3) for low, high in in_pixels]
         return "spectral" if _spectral.cost_drawn(n, size, middle) <= _coarse.cost(size, middle) else "coarse"

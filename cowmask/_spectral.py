@@ -44,12 +44,12 @@ def n_coefficients(length: int, sigma: float, smallest: float | None = None) -> 
 def smallest_gain(size: Sequence[int], in_pixels: Sequence[tuple[float, float]]) -> float | None:
     """Return down to which amplitude a Gaussian's gains serve drawn noise as well as those of Listing 1's taps.
 
-    None, if they do not: below a pixel, and where sigma is so large that what is left is what the taps' end adds.
+    None, if they do not.
     """
-    axes = list(zip(size, in_pixels, strict=True))
-    if not all(low >= 1 and 2 * high <= length for length, (low, high) in axes):
+    if not _direct.is_gaussian(size, in_pixels):
         return None
-    return _SMALLEST_DRAWN if all(4 * high <= length for length, (_, high) in axes) else SMALLEST_GAIN
+    short = any(4 * high > length for length, (_, high) in zip(size, in_pixels, strict=True))
+    return SMALLEST_GAIN if short else _SMALLEST_DRAWN
 
 
 def cost(size: Sequence[int], counts: Sequence[int]) -> float:
