@@ -86,7 +86,8 @@ def run_training(options: Options, _: float) -> Outcome:
     """Time a training step of the examples' trainer, with masks and without."""
     try:
         from benchmarks import training
-        from segmentation.config import CAMVID, Config
+        from segmentation.config import Config
+        from segmentation.presets import CAMVID
     except ImportError as error:  # the examples need more than the library does
         problem = f"not run: {error}"
         return Outcome({"problem": problem}, [problem], [training_target(problem)])

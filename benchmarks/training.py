@@ -55,7 +55,7 @@ def share_of_masks(trainer: Trainer, steps: int) -> float:
 
 def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, Result], float | str]:
     """Return what a step takes, supervised and by the method, and the share of masks and mixing in the latter."""
-    data = load_street(config.size) if config.data is None else load_camvid(config.data, config.size)
+    data = load_camvid(config.data[0], config.size) if config.data else load_street(config.size)
     with tempfile.TemporaryDirectory() as folder:
         names: tuple[MethodName, ...] = ("supervised", method)
         trainers = {name: Trainer(replace(config, out=Path(folder)), data, name) for name in names}

@@ -36,40 +36,42 @@ def pixels_of(path: Path) -> np.ndarray:
 
 def test_camvid_is_read_as_it_lies(tree: Path) -> None:
     data = load_camvid(tree, SIZE)
-    assert data.train.images.shape == (3, 3, *SIZE)
-    assert data.train.images.dtype == torch.uint8
+    assert len(data.train.names) == 3
+    assert data.train.image(0).shape == (3, *SIZE)
+    assert data.train.image(0).dtype == torch.uint8
     stored = pixels_of(tree / "testannot" / "frame1.png")
-    labels = data.test.labels([1])[0].numpy()
+    labels = data.test.label(1).numpy()
     assert (labels[stored == 11] == VOID).all()
     assert (labels[stored < 11] == stored[stored < 11]).all()
     frame = pixels_of(next((tree / "test").glob("frame1.*")))
-    assert (data.test.images[1].permute(1, 2, 0).numpy() == frame).all()
+    assert (data.test.image(1).permute(1, 2, 0).numpy() == frame).all()
 
 
 def test_labels_are_resized_without_blending(tree: Path) -> None:
     half = load_camvid(tree, (24, 32))
-    assert half.train.images.shape == (3, 3, 24, 32)
-    blocks = load_camvid(tree, SIZE).train.labels([0]).view(24, 2, 32, 2)
-    assert (half.train.labels([0]).view(24, 1, 32, 1) == blocks).any(3).any(1).all()
+    assert half.train.image(0).shape == (3, 24, 32)
+    full = load_camvid(tree, SIZE).train.label(0)
+    assert (half.train.label(0).view(24, 1, 32, 1) == full.view(24, 2, 32, 2)).any(3).any(1).all()
+    assert torch.equal(half.train.label(0, full=True), full)
 
 
 def test_labels_of_unlabelled_images_are_never_opened(tree: Path) -> None:
     for index in (0, 2):
         (tree / "trainannot" / f"frame{index}.png").unlink()
     data = load_camvid(tree, SIZE)
-    data.train.labels([1])
+    data.train.label(1)
     with pytest.raises(DataError, match=r"frame2.png is missing"):
-        data.train.labels([1, 2])
+        data.train.label(2)
 
 
 def test_damaged_data_is_told_in_one_sentence(tree: Path) -> None:
     label = tree / "trainannot" / "frame0.png"
     Image.fromarray(np.full(SIZE, 40, np.uint8)).save(label)
     with pytest.raises(DataError, match="no CamVid label map"):
-        load_camvid(tree, SIZE).train.labels([0])
+        load_camvid(tree, SIZE).train.label(0)
     Image.new("RGB", SIZE[::-1]).save(label)
     with pytest.raises(DataError, match="no CamVid label map"):
-        load_camvid(tree, SIZE).train.labels([0])
+        load_camvid(tree, SIZE).train.label(0)
     frame = next((tree / "val").glob("frame1.*"))
     frame.write_bytes(frame.read_bytes()[:200])
     with pytest.raises(DataError, match=r"frame1\.\w+ cannot be read as an image"):
@@ -89,9 +91,9 @@ def test_damaged_data_is_told_in_one_sentence(tree: Path) -> None:
 @pytest.mark.skipif("CAMVID" not in os.environ, reason="needs CamVid in the folder CAMVID")
 def test_real_camvid() -> None:
     data = load_camvid(Path(os.environ["CAMVID"]), (45, 60))
-    assert [len(split.images) for split in (data.train, data.val, data.test)] == [367, 101, 233]
-    labels = data.val.labels(range(101))
-    assert set(labels.unique().tolist()) == {*range(11), VOID}
+    assert [len(split.names) for split in (data.train, data.val, data.test)] == [367, 101, 233]
+    values = set[int]().union(*(data.val.label(i).unique().tolist() for i in range(101)))
+    assert values == {*range(11), VOID}
 
 
 def test_street_scenes_follow_from_seed_and_index() -> None:
@@ -108,6 +110,7 @@ def test_street_scenes_hold_every_class() -> None:
     assert len(shares) == len(CLASSES)
     assert shares.min() > 0.015
     data = load_street(SIZE, 4, 2, 3)
-    assert data.test.images.shape == (3, 3, *SIZE)
-    assert data.test.labels([2, 0]).shape == (2, *SIZE)
-    assert not torch.equal(data.train.images[0], data.val.images[0])
+    assert len(data.test.names) == 3
+    assert data.test.image(2).shape == (3, *SIZE)
+    assert data.test.label(2).shape == SIZE
+    assert not torch.equal(data.train.image(0), data.val.image(0))

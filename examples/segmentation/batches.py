@@ -1,15 +1,37 @@
-"""Batches for ever: which images come next, on which process."""
+"""Batches for ever: which images come next, on which process, and which part of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import kornia.augmentation as K
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
-from segmentation.datasets import DataError
+from segmentation.datasets import VOID, DataError, Split
 
 SUBSETS = Path(__file__).parent / "camvid_subsets.txt"
+GREY = (124, 116, 104)  # ImageNet's mean colour, of what lies outside an image
+
+
+class Place(NamedTuple):
+    """Where batches go."""
+
+    device: torch.device
+    rank: int = 0  # of this process
+    world: int = 1  # processes
+
+
+class Unlabelled(NamedTuple):
+    """Images without labels."""
+
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    valid: Tensor  # (B, 1, H, W) bool, False outside of the image
 
 
 def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
@@ -24,7 +46,7 @@ def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 
 def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
-    """Return which `labelled` of `n` images the seed stands for, in order."""
+    """Return which `labelled` of `n` images the seed stands for, in order; fewer are a part of more."""
     if labelled > n:
         raise DataError(f"--labelled {labelled} is more than the {n} images of the training set.")
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:labelled]
@@ -42,21 +64,78 @@ def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
     return sorted(names.index(name) for name in lines[subset])
 
 
+class Crops(Dataset[tuple[Tensor, Tensor]]):
+    """Images of a split, each scaled at random and cut at random to one size, with their label maps."""
+
+    def __init__(
+        self, split: Split, chosen: Sequence[int], size: tuple[int, int], scale: tuple[float, float], labelled: bool
+    ) -> None:
+        """Serve the chosen images of a split.
+
+        Args:
+            split: Where they come from.
+            chosen: Their indices.
+            size: Height and width of the crops.
+            scale: Range of the factor an image is scaled by before.
+            labelled: Whether label files are read; without, everything in the image is labelled 0.
+        """
+        self._split, self._chosen, self._size, self._scale, self._labelled = split, chosen, size, scale, labelled
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._chosen)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """Return image (3, H, W) and label map (H, W), uint8, VOID outside of the image.
+
+        Args:
+            key: Which of the chosen images; seed and position in the stream, from which scale and place follow.
+        """
+        which, *randomness = key
+        index = self._chosen[which]
+        image = self._split.image(index)
+        label = self._split.label(index) if self._labelled else torch.zeros(image.shape[1:], dtype=torch.uint8)
+        if self._scale == (1, 1) and image.shape[1:] == self._size:
+            return image, label
+        rng = np.random.default_rng(randomness)
+        factor = rng.uniform(*self._scale)
+        if factor != 1:
+            sides = [max(1, round(side * factor)) for side in label.shape]
+            image = resize(image, sides, antialias=True)
+            label = resize(label[None], sides, InterpolationMode.NEAREST)[0]
+        return self._cut(image, label, rng)
+
+    def _cut(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cut a window at random; an image smaller than it lies somewhere in it."""
+        taken, filled = [], []  # rows and columns of the image, and of the window
+        for side, cut in zip(label.shape, self._size, strict=True):
+            start = int(rng.integers(min(0, side - cut), max(0, side - cut) + 1))
+            taken.append(slice(max(0, start), min(side, start + cut)))
+            filled.append(slice(max(0, -start), min(cut, side - start)))
+        window = torch.tensor(GREY, dtype=torch.uint8).view(3, 1, 1).repeat(1, *self._size)
+        labels = torch.full(self._size, VOID, dtype=torch.uint8)
+        window[:, *filled] = image[:, *taken]
+        labels[*filled] = label[*taken]
+        return window, labels
+
+
 class Batches:
     """Shuffled batches of one process, on its device, flipped at random."""
 
-    def __init__(
-        self, data: tuple[Tensor, ...], batch_size: int, seed: int, device: torch.device, rank: int = 0, world: int = 1
-    ) -> None:
-        """Serve images (N, 3, H, W) uint8, and labels (N, H, W) uint8 if `data` has them.
+    def __init__(self, crops: Crops, batch_size: int, seed: int, place: Place, workers: int = 0) -> None:
+        """Serve `batch_size` images at a time.
 
-        The `world` processes share each global batch of `batch_size * world`.
+        Args:
+            crops: Where images come from.
+            batch_size: Of this process; all processes share the global batch, `batch_size * world`.
+            seed: Of the order, scales and crops: the same on all processes.
+            place: Where batches go.
+            workers: Processes that read images ahead; 0 reads them when they are needed.
         """
-        self.device, self.drawn = device, 0
-        self._data = [_resident(tensor, device) for tensor in data]
-        self._indices = shuffled_batches(len(data[0]), batch_size * world, seed)
-        self._mine = slice(rank, None, world)
-        self._flip = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"][: len(data)])
+        self.place, self.drawn = place, 0
+        self._crops, self._batch_size, self._seed, self._workers = crops, batch_size, seed, workers
+        self._coming: Iterator[list[Tensor]] | None = None
+        self._flip = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"])
 
     def state_dict(self) -> dict[str, int]:
         """Return what a checkpoint keeps."""
@@ -64,30 +143,36 @@ class Batches:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from where as many batches had been drawn."""
-        while self.drawn < state["drawn"]:
-            next(self._indices)
-            self.drawn += 1
+        self.drawn, self._coming = state["drawn"], None
 
-    def draw(self) -> tuple[Tensor, ...]:
-        """Return images (B, 3, H, W) in [0, 1], and labels (B, H, W) if there are any."""
-        indices = next(self._indices)[self._mine]
+    def _keys(self) -> Iterator[list[tuple[int, int, int]]]:
+        """Yield the keys of this process's images, batch after batch."""
+        world = self.place.world * self._batch_size
+        positions = count()
+        for indices in shuffled_batches(len(self._crops), world, self._seed):
+            keys = [(index, self._seed, next(positions)) for index in indices.tolist()]
+            yield keys[self.place.rank :: self.place.world]
+
+    def _load(self) -> Iterator[list[Tensor]]:
+        loader = DataLoader(
+            self._crops,
+            batch_sampler=islice(self._keys(), self.drawn, None),
+            num_workers=self._workers,
+            pin_memory=self.place.device.type == "cuda",
+            generator=torch.Generator(),  # or it would draw from the one that masks come from
+        )
+        return iter(loader)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Return images (B, 3, H, W) in [0, 1], and labels (B, H, W)."""
+        if self._coming is None:
+            self._coming = self._load()
+        images, labels = (part.to(self.place.device, non_blocking=True).float() for part in next(self._coming))
         self.drawn += 1
-        images, *labels = (self._take(tensor, indices) for tensor in self._data)
-        flipped = self._flip(images / 255, *(maps[:, None] for maps in labels))
-        images, *labels = flipped if isinstance(flipped, list) else [flipped]
-        return images.contiguous(memory_format=torch.channels_last), *(maps[:, 0].long() for maps in labels)
+        images, labels = self._flip(images / 255, labels[:, None])
+        return images.contiguous(memory_format=torch.channels_last), labels[:, 0].long()
 
-    def _take(self, data: Tensor, indices: Tensor) -> Tensor:
-        """Return rows of the data on the device, float; a GPU is not waited for."""
-        if data.device == self.device:
-            indices = indices.pin_memory() if self.device.type == "cuda" else indices
-            return data[indices.to(self.device, non_blocking=True)].float()
-        rows = data[indices]
-        rows = rows.pin_memory() if self.device.type == "cuda" else rows
-        return rows.to(self.device, non_blocking=True).float()
-
-
-def _resident(data: Tensor, device: torch.device) -> Tensor:
-    """Keep decoded data on a GPU if they take no more than a quarter of what is free there."""
-    fits = device.type == "cuda" and data.nbytes < torch.cuda.mem_get_info(device)[0] / 4
-    return data.to(device) if fits else data
+    def draw_unlabelled(self) -> Unlabelled:
+        """Return images alone, and where they are."""
+        images, labels = self.draw()
+        return Unlabelled(images, labels[:, None] != VOID)

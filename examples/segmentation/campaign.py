@@ -1,4 +1,4 @@
-"""Many trainings of train_camvid.py, each in a process and a folder of its own, and what they scored.
+"""Many trainings, each in a process and a folder of its own, and what they scored.
 
 A campaign that was interrupted, or of which a training failed, goes on when it is started again with the same command.
 """
@@ -20,8 +20,15 @@ from typing import Any, NamedTuple
 import tyro
 from tqdm import tqdm
 
-TRAINER = (sys.executable, str(Path(__file__).parents[1] / "train_camvid.py"))
 SUBSETS = 10  # lines of camvid_subsets.txt
+
+
+def trainer(script: str) -> tuple[str, str]:
+    """Return the command that trains by one of the examples."""
+    return sys.executable, str(Path(__file__).parents[1] / script)
+
+
+TRAINER = trainer("train_camvid.py")
 
 
 class CampaignError(Exception):
@@ -79,19 +86,38 @@ def summarise(runs: Sequence[float]) -> Summary:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line at `--` into a campaign's own options and those for train_camvid.py."""
+    """Split a command line at `--` into a campaign's own options and the trainer's."""
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end + 1 :]
 
 
-def start(main: Callable[[Any, Sequence[str]], None], options: type[Options], description: str | None) -> None:
+def start(main: Callable[[Any, Sequence[str]], None], options: type[Any], description: str | None) -> None:
     """Run a campaign's `main` by the command line; what is wrong with it is one message, and an exit status of 1."""
     try:
         own, passed = split_arguments(sys.argv[1:])
         main(tyro.cli(options, args=own, description=description), passed)
     except CampaignError as error:
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+
+
+def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) -> Job:
+    """Return a training.
+
+    Args:
+        folder: For it alone.
+        method: To train.
+        own: Options of the trainer that the campaign sets.
+        passed: The user's.
+
+    Raises:
+        CampaignError: If the user's options hold one that is set here.
+    """
+    words = ("--method", method, *own)
+    for name in (word.split("=")[0].replace("_", "-") for word in passed):
+        if name.startswith("--") and name in (*words, "--out", "--resume"):
+            raise CampaignError(f"{name} is set for each training by itself: leave it out after the --.")
+    return Job(folder, method, (*words, *passed))
 
 
 def subset_jobs(
@@ -105,18 +131,10 @@ def subset_jobs(
         subsets: How many.
         passed: The user's options of train_camvid.py.
         varied: Options that this campaign sets itself.
-
-    Raises:
-        CampaignError: If the user's options hold one that is set here.
     """
-    jobs = []
-    for i in range(subsets):
-        own = ("--method", method, "--subset", str(i), "--seed", str(i), *varied)
-        for name in (word.split("=")[0].replace("_", "-") for word in passed):
-            if name.startswith("--") and name in (*own, "--out", "--resume"):
-                raise CampaignError(f"{name} is set for each training by itself: leave it out after the --.")
-        jobs.append(Job(folder / str(i), method, (*own, *passed)))
-    return jobs
+    return [
+        job(folder / str(i), method, ("--subset", str(i), "--seed", str(i), *varied), passed) for i in range(subsets)
+    ]
 
 
 def gather(jobs: Sequence[Job]) -> Summary:

@@ -1,7 +1,7 @@
 """The options of a training run: one typed dataclass, from which the command line is made."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,10 +9,7 @@ import tyro
 
 from segmentation.methods import MethodName
 
-PAPER_SHORTER_SIDE = 360  # CamVid at 480x360, to which the paper's sigma and translation refer
 PAPER_TRANSLATION = 16.0  # pixels, of standard augmentation (paper, appendix C.1)
-# Of CamVid's 367 training images at batch size 1. Table 1 stops these earlier than the rest (its footnotes; C.3.3).
-PAPER_EPOCHS = {"std_aug": 50, "cutmix": 100, "cutmix_fixed": 100, "cowout": 100}
 
 
 class ConfigError(Exception):
@@ -21,22 +18,28 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """Options of a run; the defaults are those of the built-in scenes. With --data they are those of `CAMVID`."""
+    """Options of a run; these defaults are those of the built-in scenes, others are in `presets.py`."""
 
-    data: Path | None = None
-    """Folder of CamVid (train, trainannot, val, valannot, test, testannot). Without it: built-in street scenes."""
+    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH...")] = ()
+    """Where the data set lies: see above."""
     method: Annotated[tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD...")] = ("supervised", "cowmix", "full")
     """What to train, one after the other; see `segmentation/methods.py`."""
+    network: Literal["unet", "deeplab2"] = "unet"
+    """U-Net, or DeepLab v2."""
     encoder: str = "tu-resnet10t"
-    """Encoder of the U-Net: a segmentation_models_pytorch name, or tu-NAME for any of timm's."""
+    """Of the U-Net: a segmentation_models_pytorch name, or tu-NAME for any of timm's; of DeepLab v2: resnet101."""
     encoder_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "none"
-    """imagenet downloads pre-trained weights; none starts at random; or a .safetensors or .pt file."""
+    """imagenet downloads pre-trained weights; none starts at random; or a .safetensors or .pt file, for DeepLab v2 also
+    of the whole network, as pre-trained on COCO."""
     decoder_channels: tuple[int, int, int, int, int] = (128, 64, 32, 16, 16)
-    """Channels of the decoder's blocks, deepest first."""
+    """Channels of the U-Net decoder's blocks, deepest first."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)
-    """Images are resized to this, and scores counted at it."""
-    recipe: Literal["default", "paper"] = "default"
-    """paper: batch 1, Adam at 1e-4, ResNet-50 from ImageNet, and the paper's iterations; needs --data."""
+    """Of the images trained on. Pascal VOC's are cut to it at random; others are resized to it, and scored at it."""
+    scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (1.0, 1.0)
+    """Scale each training image by a factor drawn from this range, and cut it to --size at random."""
+    recipe: Literal["default", "paper", "hung"] = "default"
+    """paper: the paper's iterations, batch and learning rate, for Cityscapes and Pascal VOC the default; hung: those of
+    Hung et al. (2018)."""
     labelled: int = 30
     """Images of the training set whose labels are used; which ones follows from the seed."""
     subset: int | None = None
@@ -48,7 +51,11 @@ class Config:
     accumulate: int = 1
     """Batches whose gradients make one optimiser step."""
     learning_rate: float = 3e-3
-    """Adam's."""
+    """Of the first iteration."""
+    encoder_rate: float = 1.0
+    """Share of the learning rate that the encoder gets; 0.1 in later code of the paper's authors."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam; or sgd with momentum 0.9 and weight decay 5e-4, as Hung et al."""
     schedule: Literal["poly", "constant"] = "poly"
     """The learning rate: decayed to 0 over the run (polynomial, power 0.9), or not."""
     consistency_weight: float = 10.0
@@ -60,19 +67,25 @@ class Config:
     teacher: Literal["ema", "self"] = "ema"
     """The student's average (mean teacher), or the student itself (Pi-model)."""
     ema: float = 0.98
-    """Share of its old weights the teacher keeps each step; the paper's 0.99 with --data (little effect, Figure 9)."""
+    """Share of its old weights the teacher keeps each step (little effect, Figure 9)."""
     teacher_bn: Literal["batch", "averaged"] = "batch"
     """The teacher's batch-norm in training: statistics of its own batch (as the authors do), or averaged buffers."""
-    sigma: tuple[float, float] = (4.0, 16.0)
-    """Range of the cow masks' sigma in pixels of a 480x360 image, as in the paper; scaled with the shorter side."""
-    proportion: tuple[float, float] | None = None
+    sigma: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (4.0, 16.0)
+    """Range of the cow masks' sigma in pixels of the paper's images; scaled with the shorter side of --size."""
+    proportion: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Range of the cow masks' proportion; by default 0.5 for CowMix, and 0 to 1 (kept) for CowOut."""
+    adversarial_start: float = 0.25
+    """Share of the iterations after which the adversarial method is shown unlabelled images."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the network; losses and masks stay in float32."""
     compile: bool = False
     """Compile the networks by torch.compile."""
     seed: int = 0
     """Chooses the labelled images, the initial weights, the batches and the masks."""
+    workers: int = 0
+    """Processes that read images ahead, for each kind of batch; 0 reads them when they are needed."""
+    window: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
+    """Score by windows of this size that overlap by a third, the mean of their probabilities; else whole images."""
     evaluate_every: int = 150
     """Iterations between evaluations on the validation set."""
     checkpoint_every: int = 500
@@ -81,6 +94,10 @@ class Config:
     """Go on from the checkpoint in `out`, if there is one."""
     out: Path = Path("runs/street")
     """Folder for logs, checkpoints, metrics.json and panel.png."""
+    paper_side: Annotated[int, tyro.conf.Suppress] = 360
+    """Shorter side of the images to which sigma and translation refer; of CamVid at 480x360."""
+    stop_after: Annotated[Mapping[MethodName, int], tyro.conf.Suppress] = field(default_factory=dict)
+    """Iterations after which methods stop before the others."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later."""
@@ -93,8 +110,12 @@ class Config:
             "threshold must be in [0, 1]": 0 <= self.threshold <= 1,
             "sigma must be LOW HIGH with 0 < LOW <= HIGH": 0 < self.sigma[0] <= self.sigma[1],
             "proportion must be LOW HIGH with 0 <= LOW <= HIGH <= 1": 0 <= low <= high <= 1,
-            "recipe paper needs --data": self.recipe == "default" or self.data is not None,
+            "scale must be LOW HIGH with 0 < LOW <= HIGH": 0 < self.scale[0] <= self.scale[1],
+            "window must be two lengths of at least 32 pixels": self.window is None or min(self.window) >= 32,
+            "workers must be at least 0": self.workers >= 0,
+            "adversarial-start must be in [0, 1]": 0 <= self.adversarial_start <= 1,
             "learning-rate must be above 0": self.learning_rate > 0,
+            "encoder-rate must be at least 0": self.encoder_rate >= 0,
             "consistency-weight must be at least 0": self.consistency_weight >= 0,
             "decoder-channels must be at least 1": min(self.decoder_channels) >= 1,
         } | {f"{name.replace('_', '-')} must be at least 1": getattr(self, name) >= 1 for name in whole}
@@ -104,7 +125,7 @@ class Config:
 
     @property
     def _scale(self) -> float:
-        return min(self.size) / PAPER_SHORTER_SIDE
+        return min(self.size) / self.paper_side
 
     @property
     def mask_sigma(self) -> tuple[float, float]:
@@ -117,41 +138,14 @@ class Config:
         return PAPER_TRANSLATION * self._scale
 
     def iterations_of(self, method: MethodName) -> int:
-        """Return the optimiser steps of a method: by the paper's recipe, some stop early."""
-        paper = PAPER_EPOCHS.get(method, 300) * 367
-        return min(self.iterations, paper) if self.recipe == "paper" else self.iterations
+        """Return the optimiser steps of a method: by the paper's recipe for CamVid, some stop early."""
+        return min(self.iterations, self.stop_after.get(method, self.iterations))
 
 
-CAMVID = Config(
-    encoder="resnet50",
-    decoder_channels=(256, 128, 64, 32, 16),
-    size=(360, 480),
-    iterations=10_000,
-    batch_size=4,
-    learning_rate=1e-3,
-    ema=0.99,
-    evaluate_every=500,
-    out=Path("runs/camvid"),
-)
+Presets = Callable[[Config], Config]  # the defaults that follow from the options given: data, network, recipe
 
 
-PAPER = replace(
-    CAMVID,
-    data=Path(),
-    recipe="paper",
-    encoder_weights="imagenet",
-    iterations=300 * 367,
-    batch_size=1,
-    learning_rate=1e-4,
-    schedule="constant",
-    evaluate_every=3670,
-    out=Path("runs/camvid-paper"),
-)
-
-
-def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
-    """Read the command line; --data and --recipe change the defaults of what is not given."""
-    config = tyro.cli(Config, args=arguments, description=description)
-    if config.recipe == "paper":
-        return tyro.cli(Config, args=arguments, default=PAPER)
-    return config if config.data is None else tyro.cli(Config, args=arguments, default=CAMVID)
+def parse(presets: Presets, arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
+    """Read the command line; some options change the defaults of what is not given."""
+    chosen = tyro.cli(Config, args=arguments, description=description, default=presets(Config()))
+    return tyro.cli(Config, args=arguments, default=presets(chosen))

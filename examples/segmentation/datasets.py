@@ -1,6 +1,5 @@
 """Data sets as decoded tensors: CamVid from a folder, and the built-in street scenes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +25,19 @@ CAMVID_CLASSES = (
     "pedestrian",
     "bicyclist",
 )
+CAMVID_COLOURS = (
+    "#8fc7ea",
+    "#9a5b4f",
+    "#c9c9a0",
+    "#80508c",
+    "#e79ad0",
+    "#5f9636",
+    "#e6c229",
+    "#6a6fb3",
+    "#1f3fa8",
+    "#dc143c",
+    "#17b3b3",
+)
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -34,13 +46,15 @@ class DataError(Exception):
 
 
 class Split(Protocol):
-    """Images that are decoded at once, and labels that are read only for the images asked for."""
+    """Images by index, and labels that are read only for the images asked for."""
 
-    images: Tensor  # (N, 3, H, W) uint8
     names: tuple[str, ...]  # of the images
 
-    def labels(self, indices: Sequence[int]) -> Tensor:
-        """Return the label maps (len(indices), H, W) uint8, VOID where there is none."""
+    def image(self, index: int) -> Tensor:
+        """Return an image, (3, H, W) uint8."""
+
+    def label(self, index: int, full: bool = False) -> Tensor:
+        """Return a label map uint8, VOID where there is none: (H, W), or if `full` of the size as published."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +63,13 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
+    colours: tuple[str, ...]  # of the classes in pictures, as #rrggbb
     train: Split
-    val: Split
-    test: Split
+    val: Split  # looked at while training
+    test: Split  # scored at the end
+    tested_on: str = "test set"
+    full_size: tuple[int, int] | None = None  # height and width as published, if scores are counted at it too
+    own_sizes: bool = False  # images are not resized, and scored as they are
 
 
 class CamVidSplit:
@@ -71,23 +89,32 @@ class CamVidSplit:
             raise DataError(f"{root / split} holds no PNG or JPEG frames.")
         self.names = tuple(path.stem for path in self._frames)
         pixels = [_read(path, "RGB", size, Image.Resampling.BILINEAR) for path in self._frames]
-        self.images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+        self._images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+        self._labels: dict[int, Tensor] = {}  # those read so far
 
-    def labels(self, indices: Sequence[int]) -> Tensor:
-        """Return the label maps (len(indices), H, W) uint8, VOID where there is none."""
-        maps = []
-        for index in indices:
-            path = self._label_folder / f"{self._frames[index].stem}.png"
-            if not path.is_file():
-                raise DataError(f"{path} is missing: every labelled frame needs a label map of its name.")
-            maps.append(_read(path, None, self._size, Image.Resampling.NEAREST))
-            if maps[-1].ndim != 2 or maps[-1].max() > len(CAMVID_CLASSES):
-                raise DataError(
-                    f"{path} is no CamVid label map: expected one channel with 0 to {len(CAMVID_CLASSES) - 1} for the "
-                    f"classes and {len(CAMVID_CLASSES)} for void."
-                )
-        labels = torch.from_numpy(np.stack(maps))
-        return labels.masked_fill(labels == len(CAMVID_CLASSES), VOID)
+    def image(self, index: int) -> Tensor:
+        """Return an image, (3, H, W) uint8."""
+        return self._images[index]
+
+    def label(self, index: int, full: bool = False) -> Tensor:
+        """Return a label map uint8, VOID where there is none: (H, W), or if `full` of the size as published."""
+        if full:
+            return self._read_label(index, None)
+        if index not in self._labels:
+            self._labels[index] = self._read_label(index, self._size)
+        return self._labels[index]
+
+    def _read_label(self, index: int, size: tuple[int, int] | None) -> Tensor:
+        path = self._label_folder / f"{self.names[index]}.png"
+        if not path.is_file():
+            raise DataError(f"{path} is missing: every labelled frame needs a label map of its name.")
+        label = _read(path, None, size, Image.Resampling.NEAREST)
+        if label.ndim != 2 or label.max() > len(CAMVID_CLASSES):
+            raise DataError(
+                f"{path} is no CamVid label map: expected one channel with 0 to {len(CAMVID_CLASSES) - 1} for the "
+                f"classes and {len(CAMVID_CLASSES)} for void."
+            )
+        return torch.from_numpy(np.where(label == len(CAMVID_CLASSES), np.uint8(VOID), label))
 
 
 class StreetSplit:
@@ -95,35 +122,36 @@ class StreetSplit:
 
     def __init__(self, n: int, size: tuple[int, int], seed: int) -> None:
         images, labels = street.street_scenes(n, size, seed)
-        self.images, self._labels = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        self._images, self._labels = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
         self.names = tuple(f"street-{seed}-{index}" for index in range(n))
 
-    def labels(self, indices: Sequence[int]) -> Tensor:
-        """Return the label maps (len(indices), H, W) uint8."""
-        return self._labels[torch.as_tensor(indices)]
+    def image(self, index: int) -> Tensor:
+        """Return an image, (3, H, W) uint8."""
+        return self._images[index]
+
+    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - they are drawn at one size
+        """Return an image's label map (H, W) uint8."""
+        return self._labels[index]
 
 
 def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
     """Read CamVid (Brostow et al. 2008) in the SegNet tutorial's layout, resized to (height, width)."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: --data takes the folder that holds CamVid's train, val and test.")
-    splits = {name: CamVidSplit(root, name, size) for name in ("train", "val", "test")}
-    return Dataset("CamVid", CAMVID_CLASSES, **splits)
+    train, val, test = (CamVidSplit(root, split, size) for split in ("train", "val", "test"))
+    return Dataset("CamVid", CAMVID_CLASSES, CAMVID_COLOURS, train, val, test)
 
 
 def load_street(size: tuple[int, int], n_train: int = 368, n_val: int = 48, n_test: int = 120) -> Dataset:
     """Draw the built-in street scenes at (height, width); the same ones every time."""
-    splits = {
-        name: StreetSplit(n, size, seed)
-        for seed, (name, n) in enumerate({"train": n_train, "val": n_val, "test": n_test}.items())
-    }
-    return Dataset("street scenes", street.CLASSES, **splits)
+    train, val, test = (StreetSplit(n, size, seed) for seed, n in enumerate((n_train, n_val, n_test)))
+    return Dataset("street scenes", street.CLASSES, street.COLOURS, train, val, test)
 
 
-def _read(path: Path, mode: str | None, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+def _read(path: Path, mode: str | None, size: tuple[int, int] | None, resampling: Image.Resampling) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = file.convert(mode) if mode else file
-            return np.asarray(image.resize(size[::-1], resampling))
+            return np.asarray(image.resize(size[::-1], resampling) if size else image)
     except OSError as error:
         raise DataError(f"{path} cannot be read as an image: {error}.") from error

@@ -1,4 +1,4 @@
-"""What the methods of the paper's Table 1 differ in: how they perturb the unlabelled images.
+"""What the methods of the paper's tables differ in: what they do with the unlabelled images.
 
 To add a method, write its perturbation, and name it in `MethodName` and `build_method`.
 """
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import kornia.augmentation as K
-import torch
 from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp
+from segmentation.batches import Unlabelled
 
 MethodName = Literal[
     "supervised",
@@ -26,8 +26,11 @@ MethodName = Literal[
     "full",
     "cutout_square",
     "cutmix_fixed",
+    "adversarial",
 ]
+Draw = Callable[[], Unlabelled]
 Predict = Callable[[Tensor], Tensor]
+INSIDE = 0.999  # of a pixel, above which it is an image's
 
 
 class Perturbed(NamedTuple):
@@ -35,27 +38,28 @@ class Perturbed(NamedTuple):
 
     images: Tensor  # (B, 3, H, W)
     probabilities: Tensor  # (B, K, H, W)
+    valid: Tensor  # (B, 1, H, W) bool, as for consistency_loss: False where there is no image
     mask: Tensor | None = None  # (B, 1, H, W), as for consistency_loss: False where the student saw nothing
-    valid: Tensor | None = None  # (B, 1, H, W), as for consistency_loss: False where there is no image
 
 
 class Perturbation(Protocol):
     """Turn unlabelled images and the teacher's view of them into a task for the student."""
 
-    def __call__(self, draw: Callable[[], Tensor], predict: Predict) -> Perturbed:
+    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
         """Perturb a batch.
 
         Args:
-            draw: Returns the next unlabelled batch, (B, 3, H, W) in [0, 1].
+            draw: Returns the next unlabelled batch.
             predict: The teacher's probabilities (B, K, H, W) for a batch.
         """
 
 
 class Method(NamedTuple):
-    """Which labels are used, and how unlabelled images are perturbed: not at all if None."""
+    """Which labels are used, and what is done with unlabelled images: nothing, unless one of the others is given."""
 
     all_labels: bool = False
-    perturb: Perturbation | None = None
+    perturb: Perturbation | None = None  # for consistency with the teacher
+    adversarial: bool = False  # see adversarial.py
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,17 @@ class Mix:
 
     transform: nn.Module
 
-    def __call__(self, draw: Callable[[], Tensor], predict: Predict) -> Perturbed:
+    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
         """Mix each image with another of the batch, or a batch of one with the next."""
-        images = draw()
-        partner = draw() if len(images) == 1 else None
-        pair = None if partner is None else (partner, predict(partner))
+        images, valid = draw()
+        partner = None
+        if len(images) == 1:
+            other, there = draw()
+            partner = other, predict(other), there.float()
         probabilities = predict(images)
         with record_function("cowmask"):
-            return Perturbed(*self.transform(images, probabilities, partner=pair))
+            images, probabilities, inside = self.transform(images, probabilities, valid.float(), partner=partner)
+            return Perturbed(images, probabilities, inside > INSIDE)
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,13 @@ class Erase:
 
     transform: CowOut | CutOut
 
-    def __call__(self, draw: Callable[[], Tensor], predict: Predict) -> Perturbed:
+    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
         """Erase with one mask for each image."""
-        images = draw()
+        images, valid = draw()
         probabilities = predict(images)
         with record_function("cowmask"):
             mask = self.transform.sample(images)
-            return Perturbed(self.transform(images, mask=mask), probabilities, mask=mask)
+            return Perturbed(self.transform(images, mask=mask), probabilities, valid, mask)
 
 
 class Augment:
@@ -103,12 +110,11 @@ class Augment:
             extra_args={DataKey.MASK: {"resample": Resample.BILINEAR, "align_corners": False}},
         )
 
-    def __call__(self, draw: Callable[[], Tensor], predict: Predict) -> Perturbed:
+    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
         """Map images and probabilities alike; what comes from outside the image is not valid."""
-        images = draw()
-        inside = torch.ones_like(images[:, :1])
-        moved, probabilities, inside = self._transform(images, predict(images), inside)
-        return Perturbed(moved, probabilities, valid=inside > 0.999)
+        images, valid = draw()
+        moved, probabilities, inside = self._transform(images, predict(images), valid.float())
+        return Perturbed(moved, probabilities, inside > INSIDE)
 
 
 def build_method(
@@ -138,4 +144,5 @@ def build_method(
         "cutout_square": lambda: Erase(CutOut(area=0.25, aspect=1.0, clip=True)),
         "cutmix_fixed": lambda: Mix(CutMix(area=(0.0, 1.0), aspect=size[0] / size[1], clip=True)),
     }
-    return Method(all_labels=name == "full", perturb=None if name in ("supervised", "full") else perturb[name]())
+    own = None if name in ("supervised", "full", "adversarial") else perturb[name]()
+    return Method(all_labels=name == "full", perturb=own, adversarial=name == "adversarial")

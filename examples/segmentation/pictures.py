@@ -1,6 +1,6 @@
 """The panel: what the methods see in a few test images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,88 +9,84 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop
 
 from cowmask import CowMix
+from segmentation.config import Config
 from segmentation.datasets import VOID, Dataset, Split
 
-# A colour per class name, as CamVid's and Cityscapes' own where they have one.
-_COLOURS = {
-    "sky": "#8fc7ea",
-    "building": "#9a5b4f",
-    "pole": "#c9c9a0",
-    "road": "#80508c",
-    "pavement": "#e79ad0",
-    "tree": "#5f9636",
-    "sign": "#e6c229",
-    "fence": "#6a6fb3",
-    "car": "#1f3fa8",
-    "pedestrian": "#dc143c",
-    "person": "#dc143c",
-    "bicyclist": "#17b3b3",
-}
+_VOID_COLOUR = "white"  # of no class in any of the palettes
 
 
-def colour_labels(labels: Tensor, classes: Sequence[str]) -> np.ndarray:
-    """Return the label map (H, W) as colours (H, W, 3) in [0, 1]; void is black."""
+def spread(n: int, rows: int = 4) -> list[int]:
+    """Return the numbers of a few of n images, spread over them."""
+    return sorted(set(torch.linspace(0, n - 1, rows + 2)[1:-1].round().long().tolist()))
+
+
+def colour_labels(labels: Tensor, data: Dataset) -> np.ndarray:
+    """Return the label map (H, W) as colours (H, W, 3) in [0, 1]."""
     table = np.zeros((256, 3))
-    table[: len(classes)] = [to_rgb(_COLOURS[name]) for name in classes]
-    table[VOID] = 0
+    table[: len(data.classes)] = [to_rgb(colour) for colour in data.colours]
+    table[VOID] = to_rgb(_VOID_COLOUR)
     return table[labels.numpy()]
 
 
-def save_panel(
-    path: Path, data: Dataset, predictions: Mapping[str, Tensor], sigma: tuple[float, float], seed: int, rows: int = 4
-) -> None:
-    """Draw image, mixed image, mask, truth and each method's prediction for test images spread over the set.
+def _rgb(image: Tensor) -> np.ndarray:
+    """Return an image (3, H, W) or mask (1, H, W) as (H, W, 3) in [0, 1]."""
+    return image.expand(3, -1, -1).permute(1, 2, 0).float().numpy()
+
+
+def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int, Tensor]], config: Config) -> None:
+    """Draw image, mixed image, mask, truth and each method's prediction for some test images.
 
     Args:
         path: PNG to write.
         data: Where the images come from.
-        predictions: Method name to class maps (N, H, W) of the test set.
-        sigma: Of the cow masks, pixels.
-        seed: Of the masks.
-        rows: Images to show.
+        predictions: Method name to class maps (H, W), by number of the test image; the same numbers for all methods.
+        config: Size, sigma and seed of the masks. Images of other sizes are mixed by their middle.
     """
-    images = data.test.images
-    chosen = torch.linspace(0, len(images) - 1, rows + 2)[1:-1].round().long().tolist()
-    truth = data.test.labels(chosen)
-    shown = images[chosen].float() / 255
-    cowmix = CowMix(sigma=sigma)
-    mask = cowmix.sample(shown, torch.Generator().manual_seed(seed))
-    mixed = cowmix(shown, mask=mask)
-    columns = {
-        "image": list(shown.permute(0, 2, 3, 1).numpy()),
-        "mixed image": list(mixed.permute(0, 2, 3, 1).numpy()),
-        "cow mask": [np.repeat(one[0].numpy()[..., None].astype(float), 3, axis=2) for one in mask],
-        "truth": [colour_labels(one, data.classes) for one in truth],
-    } | {name: [colour_labels(maps[i], data.classes) for i in chosen] for name, maps in predictions.items()}
+    chosen = sorted(next(iter(predictions.values())))
+    images = [data.test.image(i).float() / 255 for i in chosen]
+    columns = {"image": [_rgb(image) for image in images]}
+    if len(images) > 1:
+        middles = torch.stack([center_crop(image, list(config.size)) for image in images])
+        cowmix = CowMix(sigma=config.mask_sigma)
+        mask = cowmix.sample(middles, torch.Generator().manual_seed(config.seed))
+        columns["mixed image"] = [_rgb(image) for image in cowmix(middles, mask=mask)]
+        columns["cow mask"] = [_rgb(one) for one in mask]
+    truth = [data.test.label(i) for i in chosen]
+    columns["truth"] = [colour_labels(label, data) for label in truth]
+    columns |= {name: [colour_labels(maps[i], data) for i in chosen] for name, maps in predictions.items()}
 
-    height, width = images.shape[-2:]
+    ratios = [image.shape[1] / image.shape[2] for image in images]
+    handles = [Patch(color=colour, label=name) for name, colour in zip(data.classes, data.colours, strict=True)]
+    if any((label == VOID).any() for label in truth):
+        handles.append(Patch(facecolor=_VOID_COLOUR, edgecolor="grey", label="void"))
     per_line = int(2.2 * len(columns) / 1.3)  # inches of the figure, and of an entry of the legend
-    lines = -(-len(data.classes) // per_line)
+    lines = -(-len(handles) // per_line)
     figure, axes = plt.subplots(
-        rows,
+        len(images),
         len(columns),
-        figsize=(2.2 * len(columns), 2.2 * rows * height / width + 0.4 + 0.3 * lines),
+        figsize=(2.2 * len(columns), 2.2 * sum(ratios) + 0.4 + 0.3 * lines),
         squeeze=False,
         layout="constrained",
+        height_ratios=ratios,
     )
     for column, (title, pictures) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(title)
         for axis, picture in zip(column, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.axis("off")
-    handles = [Patch(color=_COLOURS[name], label=name) for name in data.classes]
     figure.legend(handles=handles, loc="outside lower center", ncols=per_line, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def strips(split: Split, predictions: Tensor, classes: Sequence[str], rows: int = 4) -> np.ndarray:
-    """Return one picture, (1, rows * H, 3 * W, 3) in [0, 1]: image, truth and prediction of some of the images."""
-    chosen = torch.linspace(0, len(predictions) - 1, rows).round().long().tolist()
-    images = split.images[chosen].permute(0, 2, 3, 1).numpy() / 255
-    truth, seen = (
-        np.stack([colour_labels(one, classes) for one in maps]) for maps in (split.labels(chosen), predictions[chosen])
-    )
-    return np.concatenate(np.concatenate([images, truth, seen], axis=2))[None]
+def strips(data: Dataset, split: Split, predictions: Mapping[int, Tensor], size: tuple[int, int]) -> np.ndarray:
+    """Return one picture, (1, rows * H, 3 * W, 3) in [0, 1]: image, truth and prediction, their middles of one size."""
+    rows = []
+    for index, prediction in sorted(predictions.items()):
+        maps = [torch.from_numpy(colour_labels(one, data)).movedim(-1, 0) for one in (split.label(index), prediction)]
+        pictures = [split.image(index) / 255, *maps]
+        rows.append(np.concatenate([_rgb(center_crop(picture, list(size))) for picture in pictures], axis=1))
+    return np.concatenate(rows)[None]

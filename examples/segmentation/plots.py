@@ -11,6 +11,7 @@ from segmentation.campaign import Summary
 
 # Of the palette of Okabe and Ito, which the colour-blind can tell apart, and a grey lighter than each of them.
 _HERE, _PAPER, _BASELINE = "#0072B2", "#BBBBBB", "#D55E00"
+_LINES = ("#D55E00", "#CC79A7", "#0072B2", "#56B4E9", "#009E73", "#E69F00")
 _WIDTH = 0.4  # of a bar, where a group is 1 wide
 
 
@@ -92,6 +93,39 @@ def save_sweep(
     axis.margins(y=0.1)
     if references:
         figure.legend(loc="outside lower center", ncols=len(references), frameon=False)
+    _save(figure, path)
+
+
+def save_curves(path: Path, title: str, curves: Mapping[str, Mapping[str, Mapping[int, Summary]]]) -> None:
+    """Draw scores over the number of labelled images.
+
+    Args:
+        path: PNG to write.
+        title: Of the figure.
+        curves: For each row of the table, under "paper" and "here", a score in percent by number of labels.
+    """
+    numbers = sorted({n for sources in curves.values() for points in sources.values() for n in points})
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    for colour, (name, sources) in zip(_LINES, curves.items(), strict=False):
+        for source, style in (("here", {"marker": "o"}), ("paper", {"linestyle": "--", "alpha": 0.6})):
+            points = sources[source]
+            if points:
+                heights = [score.mean for score in points.values()]
+                axis.errorbar(
+                    list(points),
+                    heights,
+                    [score.std or 0 for score in points.values()],
+                    color=colour,
+                    capsize=3,
+                    label=f"{name}, {source}",
+                    **style,
+                )
+    axis.set_xscale("log")
+    axis.set_xticks(numbers, [f"{n:,}" for n in numbers])
+    axis.minorticks_off()
+    axis.set(xlabel="labelled images", ylabel="mIoU, %")
+    axis.set_title(f"{title}\nerror bars: ± 1 standard deviation; the vertical axis does not begin at 0")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
 

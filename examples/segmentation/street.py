@@ -37,6 +37,7 @@ from segmentation.street_stage import (
 )
 
 CLASSES = ("sky", "road", "building", "tree", "car", "person")
+COLOURS = ("#8fc7ea", "#80508c", "#9a5b4f", "#5f9636", "#1f3fa8", "#dc143c")  # as CamVid's
 SKY, ROAD, BUILDING, TREE, CAR, PERSON = range(len(CLASSES))
 
 Bytes = NDArray[np.uint8]

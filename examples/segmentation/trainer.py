@@ -4,7 +4,7 @@ import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from cowmask import consistency_loss
-from segmentation.batches import Batches, labelled_subset, listed_subset
+from segmentation.adversarial import Adversarial
+from segmentation.batches import Batches, Crops, Place, Unlabelled, labelled_subset, listed_subset
 from segmentation.checkpoints import Checkpoints, write_whole
 from segmentation.config import Config, ConfigError
 from segmentation.datasets import VOID, Dataset, Split
-from segmentation.evaluation import Scores, evaluate
-from segmentation.methods import Method, MethodName, Perturbed, build_method
-from segmentation.networks import build_unet
-from segmentation.pictures import strips
+from segmentation.evaluation import Evaluation, evaluate
+from segmentation.methods import Method, MethodName, build_method
+from segmentation.networks import Segmenter, build_network
+from segmentation.objectives import Consistency, Objective, Seen
+from segmentation.pictures import spread, strips
 from segmentation.tracking import trackers
 
 _FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}  # when a run is resumed
@@ -34,11 +35,10 @@ def processes() -> PartialState:
 
 
 class Outcome(NamedTuple):
-    """What a run ends with: scores on the test set, and what the teacher sees in its images."""
+    """What a run ends with on the test set; the maps are of a few images, the same on every process."""
 
-    student: Scores
-    teacher: Scores
-    predictions: Tensor  # (N, H, W) uint8
+    student: Evaluation
+    teacher: Evaluation
 
 
 class Task(NamedTuple):
@@ -46,15 +46,7 @@ class Task(NamedTuple):
 
     images: Tensor  # (B, 3, H, W), labelled
     targets: Tensor  # (B, H, W)
-    unlabelled: Perturbed | None
-
-
-class Totals(NamedTuple):
-    """Numbers of pixels in the tasks of one optimiser step, on all processes together."""
-
-    labelled: Tensor  # not void
-    valid: Tensor  # of the unlabelled images
-    confident: Tensor  # of the valid ones, where the teacher is
+    unlabelled: Any  # as drawn by the objective; None if there is none
 
 
 @dataclass
@@ -92,10 +84,15 @@ class Trainer:
         self._prepare_folder()
 
     def _build(self) -> None:
-        config = self.config
-        student = build_unet(config.encoder, config.encoder_weights, len(self.data.classes), config.decoder_channels)
+        config, n_classes = self.config, len(self.data.classes)
+        student = build_network(
+            config.network, config.encoder, config.encoder_weights, n_classes, config.decoder_channels
+        )
+        if self.accelerator.is_main_process:
+            print(*student.report, sep="\n", end="\n" if student.report else "")
         student = student.to(self.device).to(memory_format=torch.channels_last)
-        decay = config.ema if config.teacher == "ema" else 0.0  # 0: the student itself (Pi-model)
+        # 0: the student itself, as for the Pi-model; adversarial learning knows no teacher.
+        decay = config.ema if config.teacher == "ema" and not self.method.adversarial else 0.0
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.teacher.requires_grad_(False)
         for module in self.teacher.modules():
@@ -105,24 +102,31 @@ class Trainer:
             torch.compiler.reset()  # the graphs of an earlier method's networks count against the limit
             student.compile()
             self.teacher.module.compile()
-        optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
+        optimizer = _optimizer(student, config)
         power = 0.9 if config.schedule == "poly" else 0.0
         self.scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.iterations, power)
         self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
         self.progress = _Progress()
+        self.objective: Objective[Any] | None = None
+        if self.method.perturb is not None:
+            self.objective = Consistency(config, self.method.perturb, self.draw_unlabelled, self.teach, self.world)
+        elif self.method.adversarial:
+            start = round(config.adversarial_start * self.iterations)
+            self.objective = Adversarial(n_classes, self.draw_unlabelled, self.accelerator, self.iterations, start)
 
     def _load_batches(self, train: Split) -> None:
-        config, n = self.config, len(train.images)
+        config, n = self.config, len(train.names)
         if self.method.all_labels:
             chosen = list(range(n))
         elif config.subset is not None:
             chosen = listed_subset(train.names, config.subset)
         else:
             chosen = labelled_subset(n, config.labelled, config.seed)
-        place = (self.device, self.accelerator.process_index, self.world)
-        labelled = (train.images[chosen], train.labels(chosen))
-        self._labelled = Batches(labelled, config.batch_size, config.seed, *place)
-        self._unlabelled = Batches((train.images,), config.batch_size, config.seed + 1, *place)
+        place = Place(self.device, self.accelerator.process_index, self.world)
+        labelled = Crops(train, chosen, config.size, config.scale, labelled=True)
+        every = Crops(train, range(n), config.size, config.scale, labelled=False)
+        self._labelled = Batches(labelled, config.batch_size, config.seed, place, config.workers)
+        self._unlabelled = Batches(every, config.batch_size, config.seed + 1, place, config.workers)
         self.accelerator.register_for_checkpointing(
             self.teacher, self.scheduler, self.progress, self._labelled, self._unlabelled
         )
@@ -149,9 +153,9 @@ class Trainer:
             write_whole(path, json.dumps(options, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
 
-    def draw_unlabelled(self) -> Tensor:
-        """Return images (B, 3, H, W) in [0, 1]."""
-        return self._unlabelled.draw()[0]
+    def draw_unlabelled(self) -> Unlabelled:
+        """Return the next unlabelled images."""
+        return self._unlabelled.draw_unlabelled()
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:
@@ -162,74 +166,59 @@ class Trainer:
     @torch.no_grad()
     def _draw_task(self) -> Task:
         images, targets = self._labelled.draw()
-        perturb = self.method.perturb
-        return Task(images, targets, None if perturb is None else perturb(self.draw_unlabelled, self.teach))
+        return Task(images, targets, self.objective.draw(self.progress.iteration) if self.objective else None)
 
-    def _count(self, tasks: list[Task]) -> Totals:
+    def _count(self, tasks: list[Task]) -> list[Tensor]:
+        """Return the labelled pixels, and what the objective counts, over tasks and processes."""
         counts = []
         for task in tasks:
-            labelled = (task.targets != VOID).sum()
-            valid = confident = torch.zeros_like(labelled)
-            if task.unlabelled is not None:
-                where = _valid(task.unlabelled)
-                valid = where.sum()
-                confident = (
-                    (task.unlabelled.probabilities.amax(1, keepdim=True) > self.config.threshold) & where
-                ).sum()
-            counts.append(torch.stack([labelled, valid, confident]))
-        labelled, valid, confident = self.accelerator.reduce(torch.stack(counts).sum(0))
-        return Totals(labelled.clamp(min=1), valid.clamp(min=1), confident)
+            own = self.objective.counts(task.unlabelled) if self.objective else []
+            counts.append(torch.stack([(task.targets != VOID).sum(), *own]))
+        return list(self.accelerator.reduce(torch.stack(counts).sum(0)))
 
-    def _losses(self, task: Task, totals: Totals) -> dict[str, Tensor]:
-        """Return this task's part of the losses: summed over tasks and averaged over processes they are the step's."""
-        config, perturbed = self.config, task.unlabelled
+    def _see(self, task: Task) -> Seen:
         # One pass for both: in two, batch-norm lets the student tell mixed images from labelled ones by their
         # statistics, and what it learns of the one does not serve the other.
-        shown = task.images if perturbed is None else torch.cat([task.images, perturbed.images])
+        drawn = task.unlabelled
+        shown = task.images if drawn is None else torch.cat([task.images, drawn.images])
         with self.accelerator.autocast():
             logits = self.student(shown).float()
         n = len(task.images)
-        supervised = F.cross_entropy(logits[:n], task.targets, ignore_index=VOID, reduction="sum")
-        losses = {"loss/supervised": supervised / totals.labelled * self.world}
-        if perturbed is not None:
-            per_pixel = config.confidence == "pixel"
-            # The mean confidence is over all tasks and processes, so it comes from `totals`, and not from the loss
-            # itself, which without a threshold has none.
-            distance = consistency_loss(
-                logits[n:],
-                perturbed.probabilities,
-                perturbed.mask,
-                valid=perturbed.valid,
-                threshold=config.threshold if per_pixel else 0.0,
-                per_pixel=per_pixel,
-            )
-            share = _valid(perturbed).sum() / totals.valid * self.world
-            factor = 1.0 if per_pixel else totals.confident / totals.valid
-            losses["loss/consistency"] = distance * share * factor
+        return Seen(logits[:n], task.targets, logits[n:])
+
+    def _losses(self, seen: Seen, task: Task, labelled: Tensor, totals: list[Tensor]) -> dict[str, Tensor]:
+        """Return this task's part of the losses: summed over tasks and averaged over processes they are the step's."""
+        entropy = F.cross_entropy(seen.labelled, seen.targets, ignore_index=VOID, reduction="sum")
+        losses = {"loss/supervised": entropy / labelled * self.world}
+        if self.objective:
+            losses |= self.objective.losses(seen, task.unlabelled, labelled, totals)
         return losses
 
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its scalars, on the device."""
-        config = self.config
         self.student.train()
-        self.teacher.train(config.teacher_bn == "batch")
-        tasks = [self._draw_task() for _ in range(config.accumulate)]
-        totals = self._count(tasks)
+        self.teacher.train(self.config.teacher_bn == "batch")
+        tasks = [self._draw_task() for _ in range(self.config.accumulate)]
+        labelled, *totals = self._count(tasks)
+        labelled = labelled.clamp(min=1)
+        weights = {"loss/supervised": 1.0, **(self.objective.weights if self.objective else {})}
         scalars: dict[str, Tensor] = {}
+        views = []
         for task in tasks:
             last = task is tasks[-1]
             with nullcontext() if last else self.accelerator.no_sync(self.student):
-                losses = self._losses(task, totals)
-                weights = {"loss/supervised": 1.0, "loss/consistency": config.consistency_weight}
+                seen = self._see(task)
+                losses = self._losses(seen, task, labelled, totals)
                 self.accelerator.backward(sum(weights[name] * loss for name, loss in losses.items()))
             scalars = {name: scalars.get(name, 0) + loss.detach() for name, loss in losses.items()}
+            views.append(Seen(*(part.detach() for part in seen)))
         self.optimizer.step()
         self.optimizer.zero_grad()
         if not self.accelerator.optimizer_step_was_skipped:  # by the gradient scaler of fp16
             self.scheduler.step()
         self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
-        if tasks[0].unlabelled is not None:
-            scalars["confidence"] = totals.confident / totals.valid
+        if self.objective:
+            scalars |= self.objective.finish(views, labelled, totals)
         return scalars
 
     def fit(self) -> Outcome:
@@ -264,17 +253,15 @@ class Trainer:
         for tracker in self.trackers:
             tracker.log(values, step=self.progress.iteration)
 
-    def _scores(self, split: Split) -> tuple[Scores, Scores, Tensor]:
-        """Return the scores of student and teacher, and the teacher's class maps (N, H, W)."""
+    def _evaluate(self, split: Split, keep: list[int]) -> tuple[Evaluation, Evaluation]:
+        """Return how student and teacher do; the teacher's class maps of the images to keep are on every process."""
         self._share_buffers()
-        student, _ = evaluate(
-            self.accelerator.unwrap_model(self.student), split, len(self.data.classes), self.accelerator
+        networks = (self.accelerator.unwrap_model(self.student), self.teacher)
+        student, teacher = (
+            evaluate(network, self.data, split, self.config, self.accelerator, keep) for network in networks
         )
-        teacher, mine = evaluate(self.teacher, split, len(self.data.classes), self.accelerator)
-        maps = torch.empty(len(split.images), *split.images.shape[2:], dtype=torch.uint8)
-        for rank, part in enumerate(gather_object([mine])):
-            maps[rank :: self.world] = part
-        return student, teacher, maps
+        parts = gather_object([teacher.maps])
+        return student, teacher._replace(maps={number: one for part in parts for number, one in part.items()})
 
     def _share_buffers(self) -> None:
         """Give every process the first one's batch-norm statistics: between steps they differ."""
@@ -284,23 +271,27 @@ class Trainer:
                     broadcast(buffer)  # in place
 
     def _validate(self) -> None:
-        student, teacher, predictions = self._scores(self.data.val)
-        self._log({"val/miou_student": student.miou, "val/miou_teacher": teacher.miou})
+        split = self.data.val
+        student, teacher = self._evaluate(split, spread(len(split.names)))
+        self._log({"val/miou_student": student.scores.miou, "val/miou_teacher": teacher.scores.miou})
         for tracker in self.trackers:
             if tracker.name == "tensorboard":
-                pictures = strips(self.data.val, predictions, self.data.classes)
+                pictures = strips(self.data, split, teacher.maps, self.config.size)
                 tracker.log_images({"val/image_truth_teacher": pictures}, self.progress.iteration, dataformats="NHWC")
 
     def _test(self) -> Outcome:
-        outcome = Outcome(*self._scores(self.data.test))
-        self._log({"test/miou_student": outcome.student.miou, "test/miou_teacher": outcome.teacher.miou})
+        split = self.data.test
+        outcome = Outcome(*self._evaluate(split, spread(len(split.names))))
+        self._log({f"test/miou_{name}": one.scores.miou for name, one in outcome._asdict().items()})
         for tracker in self.trackers:
             tracker.finish()
         self.accelerator.save(self.teacher.module.state_dict(), self.folder / "teacher.pt")
         return outcome
 
 
-def _valid(perturbed: Perturbed) -> Tensor:
-    """Return where there is an image, (B, 1, H, W) bool."""
-    everywhere = torch.ones_like(perturbed.images[:, :1], dtype=torch.bool)
-    return everywhere if perturbed.valid is None else perturbed.valid
+def _optimizer(network: Segmenter, config: Config) -> torch.optim.Optimizer:
+    encoder: dict[str, Any] = {"params": network.encoder_parameters(), "lr": config.encoder_rate * config.learning_rate}
+    groups = [encoder, {"params": network.head_parameters()}]
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=config.learning_rate)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, weight_decay=5e-4)

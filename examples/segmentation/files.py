@@ -1,0 +1,220 @@
+"""The files of folders, zips and plain tars as one tree, read where they lie."""
+
+import os
+import re
+import shlex
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from lzma import LZMAError
+from pathlib import Path
+from typing import Any, Protocol
+from zipfile import BadZipFile, ZipFile
+
+from segmentation.datasets import DataError
+
+_UNPACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\x00": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+_DAMAGED_ZIP = (BadZipFile, zlib.error, LZMAError, OSError, EOFError, RuntimeError, ValueError)
+
+
+class Source(Protocol):
+    """A folder or an archive."""
+
+    def members(self) -> Iterable[str]:
+        """Return the paths of its files, with slashes."""
+
+    def read(self, member: str) -> bytes:
+        """Return a file's content."""
+
+    def where(self, member: str) -> str:
+        """Say for a message where a file is."""
+
+
+class Files:
+    """The files of several sources, each named by its path from an anchor folder on.
+
+    With the anchor `gtFine`, `/data/gtFine/val/x.png` in a folder and `gtFine/val/x.png` in a zip are both named
+    `gtFine/val/x.png`. Of two files of one name, the first source's counts. May be pickled and forked: every
+    process opens the archives for itself.
+
+    Args:
+        sources: Folders, zips and uncompressed tars.
+        anchors: Names of folders; what lies outside of them is ignored.
+
+    Raises:
+        DataError: If a source is missing, damaged, compressed as a whole, or nothing of the kind.
+    """
+
+    def __init__(self, sources: Sequence[Path], anchors: Sequence[str]) -> None:
+        self.sources = tuple(sources)
+        self._places: dict[str, tuple[Source, str]] = {}
+        for path in sources:
+            source = _open(path)
+            for member in source.members():
+                name = _from_anchor(member, anchors)
+                if name is not None:
+                    self._places.setdefault(name, (source, member))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def under(self, folder: str) -> list[str]:
+        """Return the sorted names of all files in a folder and in its folders."""
+        return sorted(name for name in self._places if name.startswith(f"{folder}/"))
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; a DataError tells that it is missing or damaged."""
+        if name not in self._places:
+            raise DataError(f"{name} is missing: it is in none of {', '.join(map(str, self.sources))}.")
+        source, member = self._places[name]
+        return source.read(member)
+
+    def where(self, name: str) -> str:
+        """Say for a message where a file is."""
+        source, member = self._places[name]
+        return source.where(member)
+
+    def lacking(self, names: Sequence[str], what: str) -> list[str]:
+        """Say in one line, or in none, how many of these files are missing and which is the first."""
+        absent = [name for name in names if name not in self]
+        return [f"{len(absent)} of {len(names)} {what} are missing, the first is {absent[0]}"] if absent else []
+
+    def require(self, title: str, missing: Sequence[str], layout: str) -> None:
+        """Raise one DataError that lists all that is missing of a data set, if anything is."""
+        if missing:
+            lines = "".join(f"\n- {line}" for line in missing)
+            sources = ", ".join(map(str, self.sources)) or "no folder or archive"
+            raise DataError(f"{title} is not complete in {sources}:{lines}\nExpected, in folders or archives: {layout}")
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()  # its own name or one above it may be an anchor
+
+    def members(self) -> Iterator[str]:
+        return _walk(self._path, ())
+
+    def read(self, member: str) -> bytes:
+        try:
+            return Path(member).read_bytes()
+        except OSError as error:
+            raise DataError(f"{member} cannot be read: {error}.") from error
+
+    def where(self, member: str) -> str:
+        return member
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, ZipFile] | None = None  # the process it was opened in
+
+    def members(self) -> list[str]:
+        return [info.filename for info in self._archive().infolist() if not info.is_dir()]
+
+    def read(self, member: str) -> bytes:
+        archive = self._archive()
+        try:
+            return archive.read(member)
+        except _DAMAGED_ZIP as error:
+            raise DataError(f"{self.where(member)} is damaged: {error}. Download the archive again.") from error
+
+    def where(self, member: str) -> str:
+        return f"{self._path}: {member}"
+
+    def _archive(self) -> ZipFile:
+        # A handle from before a fork shares its position in the file with the other process.
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                self._opened = os.getpid(), ZipFile(self._path)
+            except _DAMAGED_ZIP as error:
+                raise DataError(f"{self._path} is a damaged or incomplete zip: {error}. Download it again.") from error
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+
+class _Tar:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._extents = _tar_extents(path)
+
+    def members(self) -> Iterable[str]:
+        return self._extents
+
+    def read(self, member: str) -> bytes:
+        offset, size = self._extents[member]
+        try:
+            with self._path.open("rb") as file:
+                file.seek(offset)
+                content = file.read(size)
+        except OSError as error:
+            raise DataError(f"{self.where(member)} cannot be read: {error}.") from error
+        if len(content) != size:
+            raise DataError(f"{self.where(member)} is cut off. Download the archive again.")
+        return content
+
+    def where(self, member: str) -> str:
+        return f"{self._path}: {member}"
+
+
+def _open(path: Path) -> Source:
+    try:
+        if path.is_dir():
+            return _Folder(path)
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}. Expected a folder, a zip or an uncompressed tar.") from error
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _Zip(path)
+    for magic, unpacker in _UNPACKERS.items():
+        if start.startswith(magic):
+            plain = path.with_name(re.sub(r"(\.tar)?(\.t?(gz|bz2?|xz|zst))?$", "", path.name, flags=re.I) + ".tar")
+            if plain == path:
+                plain = path.with_name(f"unpacked-{path.name}")
+            raise DataError(
+                f"{path} is compressed as a whole, so each image would take reading it from its start. Unpack it once, "
+                f"and give {plain} instead:\n{unpacker} -c {shlex.quote(str(path))} > {shlex.quote(str(plain))}"
+            )
+    return _Tar(path)
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
+    here = folder.resolve()
+    if here in above:  # a link that leads in a circle
+        return
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error}. Make it readable, or give folders without it.") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), (*above, here))
+        elif entry.is_file():
+            yield Path(entry.path).as_posix()
+
+
+def _tar_extents(path: Path) -> dict[str, tuple[int, int]]:
+    """Return where in a tar each file's content starts, and its length."""
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            extents = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
+            file.seek(archive.offset)
+            end = file.read(tarfile.BLOCKSIZE)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"{path} is no folder, no zip and no whole uncompressed tar: {error}.") from error
+    if end != bytes(tarfile.BLOCKSIZE):  # tarfile takes a damaged header for the end
+        raise DataError(f"{path} is a damaged or incomplete tar: it has no end mark. Download it again.")
+    return extents
+
+
+def _from_anchor(member: str, anchors: Sequence[str]) -> str | None:
+    """Return the part of a path from its last anchor folder on, None for files that do not count."""
+    parts = member.split("/")
+    if "__MACOSX" in parts or parts[-1].startswith("._"):  # what macOS adds
+        return None
+    starts = [index for index, part in enumerate(parts[:-1]) if part in anchors]
+    return "/".join(parts[starts[-1] :]) if starts else None

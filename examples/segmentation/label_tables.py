@@ -1,0 +1,201 @@
+"""The paper's Tables 2 and 3, and 5 and 6: mIoU over the number of labelled images, and per class at the fewest."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+from rich.console import Console
+from rich.markdown import Markdown
+
+from segmentation import campaign
+from segmentation.campaign import Job, Summary
+from segmentation.methods import MethodName
+from segmentation.plots import save_curves
+
+PAPER = Path(__file__).parent / "paper_tables.csv"
+RowName = Literal[
+    "hung-supervised", "hung-adversarial", "deeplab2-supervised", "deeplab2-cowmix", "unet-supervised", "unet-cowmix"
+]
+Cells = Mapping[tuple[str, int, str], Summary]  # by row, labelled images and class, or "mIoU"
+
+
+class Row(NamedTuple):
+    """A row of the tables."""
+
+    title: str
+    method: MethodName
+    baseline: str | None  # row from which its gain is counted
+    arguments: tuple[str, ...]
+
+
+_DEEPLAB, _UNET = ("--network", "deeplab2"), ("--network", "unet")
+ROWS: dict[RowName, Row] = {
+    "hung-supervised": Row("Hung et al., baseline", "supervised", None, (*_DEEPLAB, "--recipe", "hung")),
+    "hung-adversarial": Row(
+        "Hung et al., semi-supervised", "adversarial", "hung-supervised", (*_DEEPLAB, "--recipe", "hung")
+    ),
+    "deeplab2-supervised": Row("DeepLab v2, baseline", "supervised", None, _DEEPLAB),
+    "deeplab2-cowmix": Row("DeepLab v2, CowMix", "cowmix", "deeplab2-supervised", _DEEPLAB),
+    "unet-supervised": Row("U-Net, baseline", "supervised", None, _UNET),
+    "unet-cowmix": Row("U-Net, CowMix", "cowmix", "unet-supervised", _UNET),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the tables; those of the trainings, as --data, stand after --."""
+
+    labelled: tuple[int, ...]
+    """Numbers of labelled images, the columns."""
+    out: Path
+    """Folder for the tables and plots, and for each training, ROW/LABELLED/SEED."""
+    row: Annotated[tuple[RowName, ...], tyro.conf.arg(metavar="ROW...")] = tuple(ROWS)
+    """What to train."""
+    seeds: int = 5
+    """Runs of each kind, with the seeds from 0: each has labelled images of its own."""
+    unet_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "imagenet"
+    """Of the U-Net's encoder."""
+    deeplab_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "imagenet"
+    """Of DeepLab v2; the paper's were pre-trained on COCO, which takes their file."""
+    at_once: int = 1
+    """Trainings to run at the same time; they share the machine's cores, or its GPU."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        if not self.labelled or min(self.labelled) < 1:
+            raise campaign.CampaignError("--labelled must be numbers of at least 1.")
+        if self.seeds < 1 or self.at_once < 1:
+            raise campaign.CampaignError("--seeds and --at-once must be at least 1.")
+
+
+class LabelTables(NamedTuple):
+    """Two tables of one data set."""
+
+    number: int  # of the paper's table over the numbers of labels
+    detail: int  # of its table per class
+    trainer: str  # the command's file name
+
+
+def paper(table: int) -> Cells:
+    """Return what the paper's tables say."""
+    with PAPER.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["table"]) == table]
+    return {
+        (row["row"], int(row["labelled"]), row["class"]): Summary(
+            (), float(row["mean"]), float(row["std"]) if row["std"] else None
+        )
+        for row in rows
+    }
+
+
+def jobs(options: Options, passed: Sequence[str]) -> dict[tuple[RowName, int], list[Job]]:
+    """Return the trainings of each cell; with all labels there is nothing to be adversarial about."""
+    weights = {"unet": options.unet_weights, "deeplab2": options.deeplab_weights}
+    cells = {}
+    for name in options.row:
+        row = ROWS[name]
+        for labelled in sorted(options.labelled):
+            if row.method == "adversarial" and labelled == max(options.labelled):
+                continue
+            own = (*row.arguments, "--encoder-weights", weights[row.arguments[1]], "--labelled", str(labelled))
+            cells[name, labelled] = [
+                campaign.job(
+                    options.out / name / str(labelled) / str(seed), row.method, (*own, "--seed", str(seed)), passed
+                )
+                for seed in range(options.seeds)
+            ]
+    return cells
+
+
+def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str, int, str], Summary]:
+    """Summarise mIoU and the classes' scores, in percent, over the runs of each cell."""
+    found: dict[tuple[str, int, str], Summary] = {}
+    for (name, labelled), runs in cells.items():
+        scores = [report["test"][job.method] for job in runs if (report := job.report())]
+        found[name, labelled, "mIoU"] = campaign.summarise([100 * score["miou"] for score in scores])
+        for class_name in scores[0]["iou"]:
+            known = [100 * value for score in scores if (value := score["iou"][class_name]) is not None]
+            if known:
+                found[name, labelled, class_name] = campaign.summarise(known)
+    return found
+
+
+def over_labels(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
+    """Return Table 2's or 3's cells: for each row those of the paper, ours, and the gain over the baseline in both."""
+    columns = sorted(options.labelled)
+    lines = [["labelled images", *map(str, columns)]]
+    for name in options.row:
+        row = ROWS[name]
+        for source, where in ((known, "paper"), (cells, "here")):
+            of_row = [source.get((name, n, "mIoU")) for n in columns]
+            lines.append([f"{row.title}, {where}", *("" if one is None else str(one) for one in of_row)])
+            if row.baseline:
+                below = [source.get((row.baseline, n, "mIoU")) for n in columns]
+                gains = [
+                    f"{one.mean - base.mean:+.2f}" if one and base else ""
+                    for one, base in zip(of_row, below, strict=True)
+                ]
+                lines.append([f"gain, {where}", *gains])
+    return lines
+
+
+def per_class(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
+    """Return Table 5's or 6's cells: at the fewest labels, and for baselines also at the most."""
+    few, most = min(options.labelled), max(options.labelled)
+    columns = [(name, few) for name in options.row]
+    if most > few:
+        columns += [(name, most) for name in options.row if ROWS[name].method == "supervised"]
+    classes = list(dict.fromkeys(class_name for _, _, class_name in cells))
+    titles = [f"{ROWS[name].title}, {n} labels, {where}" for name, n in columns for where in ("paper", "here")]
+    lines = [["class", *titles]]
+    for class_name in classes:
+        pairs = [(source.get((name, n, class_name))) for name, n in columns for source in (known, cells)]
+        lines.append([class_name, *("" if one is None else str(one) for one in pairs)])
+    return lines
+
+
+def markdown(lines: Sequence[Sequence[str]], title: str) -> str:
+    """Lay out the first line as the heading of the others."""
+    heading, *body = lines
+    ruled = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
+    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in ruled)
+
+
+def main(tables: LabelTables, options: Options, passed: Sequence[str], command: Sequence[str] = ()) -> None:
+    """Train what is not trained yet, and write both tables as Markdown and JSON, and the first as a plot.
+
+    Args:
+        tables: Which.
+        options: Of the campaign.
+        passed: To each training.
+        command: The trainer, if it is not that of the tables.
+    """
+    cells = jobs(options, passed)
+    every = [job for group in cells.values() for job in group]
+    campaign.run(every, options.at_once, command or campaign.trainer(tables.trainer))
+    found, known = gather(cells), paper(tables.number)
+    origin: dict[str, Any] = campaign.provenance(every, passed)
+    title = f"{origin['dataset']}, mIoU in percent; runs: {options.seeds} (paper: 5)"
+    over = markdown(over_labels(found, known, options), title)
+    (options.out / f"table{tables.number}.md").write_text(over)
+    detail = markdown(per_class(found, known, options), f"{origin['dataset']}, intersection over union in percent")
+    (options.out / f"table{tables.detail}.md").write_text(detail)
+    content = origin | {
+        "test": [{"row": r, "labelled": n, "class": c, **s._asdict()} for (r, n, c), s in found.items()]
+    }
+    (options.out / f"table{tables.number}.json").write_text(json.dumps(content, indent=2) + "\n")
+    curves = {
+        ROWS[name].title: {
+            where: {n: one for n in options.labelled if (one := source.get((name, n, "mIoU")))}
+            for where, source in (("paper", known), ("here", found))
+        }
+        for name in options.row
+    }
+    save_curves(options.out / f"table{tables.number}.png", title, curves)
+    Console().print(Markdown(over))
+    written = (f"table{tables.number}.md, .json and .png", f"table{tables.detail}.md")
+    print(f"Written: {' and '.join(written)} in {options.out}.")

@@ -1,0 +1,178 @@
+"""Pascal VOC 2012 (Everingham et al. 2012), its training set augmented with SBD (Hariharan et al. 2011)."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.io import loadmat
+from torch import Tensor
+
+from segmentation.datasets import VOID, DataError, Dataset
+from segmentation.decoding import image_size, read_image, read_label
+from segmentation.files import Files
+
+CLASSES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+def voc_colour(index: int) -> tuple[int, int, int]:
+    """Return a label's colour in VOC's palette: its bits go to red, green and blue in turn, the lowest to the top."""
+    red, green, blue = (
+        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
+    )
+    return red, green, blue
+
+
+COLOURS = tuple("#{:02x}{:02x}{:02x}".format(*voc_colour(index)) for index in range(len(CLASSES)))
+PUBLISHED = (10582, 1449)
+VOC, SBD = "VOC2012", "benchmark_RELEASE"
+VOC_TRAIN, VOC_VAL = (f"{VOC}/ImageSets/Segmentation/{split}.txt" for split in ("train", "val"))
+SBD_TRAIN, SBD_VAL = (f"{SBD}/dataset/{split}.txt" for split in ("train", "val"))
+LAYOUT = (
+    f"{VOC}/{{JPEGImages/NAME.jpg,SegmentationClass/NAME.png,ImageSets/Segmentation/{{train,val}}.txt}}, as in "
+    f"VOCtrainval_11-May-2012.tar, and {SBD}/dataset/{{img/NAME.jpg,cls/NAME.mat,train.txt,val.txt}}, as in SBD's "
+    "benchmark.tgz once it is unpacked."
+)
+
+
+class PascalVocSplit:
+    """Images of VOC and SBD of their own sizes; images and label maps are read when they are asked for."""
+
+    def __init__(self, files: Files, names: Sequence[str], labels: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._files, self._labels = files, tuple(labels)
+        self._images = tuple(_image_name(files, name) for name in names)
+
+    def image(self, index: int) -> Tensor:
+        """Return an image, (3, H, W) uint8."""
+        return read_image(self._files, self._images[index])
+
+    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - they are never resized
+        """Return an image's label map (H, W) uint8, VOID where there is none."""
+        name = self._labels[index]
+        label = _read_mat(self._files, name) if name.endswith(".mat") else read_label(self._files, name)
+        known = np.isin(label, (*range(len(CLASSES)), VOID))
+        if not known.all():
+            raise DataError(
+                f"{self._files.where(name)} is no label map of Pascal VOC: expected 0 to {len(CLASSES) - 1} for the "
+                f"classes and {VOID} for void, but it holds {label[~known][0]}."
+            )
+        size = image_size(self._files, self._images[index])
+        if label.shape != size:
+            raise DataError(
+                f"{self._files.where(name)} is no label map of its image: it is {label.shape[0]} x {label.shape[1]}, "
+                f"but {self._files.where(self._images[index])} is {size[0]} x {size[1]} (height x width)."
+            )
+        return torch.from_numpy(label.astype(np.uint8))
+
+
+def load_pascal_voc(sources: Sequence[Path]) -> tuple[Dataset, list[str]]:
+    """Open VOC 2012 and SBD: all images of SBD and of VOC's training set that are not in VOC's validation set.
+
+    Args:
+        sources: Folders, zips or uncompressed tars that hold `VOC2012` and `benchmark_RELEASE`.
+
+    Returns:
+        The data set, tested on VOC's validation set, and what the user should know about it.
+
+    Raises:
+        DataError: If anything is missing; one message lists all of it.
+    """
+    files = Files(sources, (VOC, SBD))
+    lists = {file: _names_in(files, file) for file in (VOC_TRAIN, VOC_VAL, SBD_TRAIN, SBD_VAL)}
+    voc_train, val, sbd = lists[VOC_TRAIN], lists[VOC_VAL], lists[SBD_TRAIN] | lists[SBD_VAL]
+    train = (sbd | voc_train) - val
+    train_labels = {name: _train_label(files, name, voc_train) for name in sorted(train)}
+    val_labels = {name: _voc_label(name) for name in sorted(val)}
+    labels = [*train_labels.values(), *val_labels.values()]
+    missing = [
+        *(f"{file} is missing or empty" for file, names in lists.items() if not names),
+        *files.lacking([_image_name(files, name) for name in sorted(train | val)], "images"),
+        *files.lacking([name for name in labels if name.startswith(VOC)], "label maps of VOC"),
+        *files.lacking([name for name in labels if name.startswith(SBD)], "label maps of SBD"),
+    ]
+    files.require("Pascal VOC", missing, LAYOUT)
+    notes = [
+        f"Pascal VOC: {len(sbd & val)} of SBD's {len(sbd)} images are in VOC's validation set and were removed; "
+        f"{len(train)} training images are left."
+    ]
+    if (len(train), len(val)) != PUBLISHED:
+        notes.append(
+            f"Pascal VOC: {len(train)} training and {len(val)} validation images; "
+            f"the published set has {PUBLISHED[0]} and {PUBLISHED[1]}."
+        )
+    train_split = PascalVocSplit(files, list(train_labels), list(train_labels.values()))
+    val_split = PascalVocSplit(files, list(val_labels), list(val_labels.values()))
+    return Dataset(
+        "Pascal VOC", CLASSES, COLOURS, train_split, val_split, val_split, "validation set", own_sizes=True
+    ), notes
+
+
+def _names_in(files: Files, file: str) -> set[str]:
+    if file not in files:
+        return set()
+    try:
+        lines = files.read(file).decode("ascii").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{files.where(file)} is no list of images: {error}.") from error
+    return {line.strip() for line in lines} - {""}
+
+
+def _image_name(files: Files, name: str) -> str:
+    of_voc, of_sbd = f"{VOC}/JPEGImages/{name}.jpg", f"{SBD}/dataset/img/{name}.jpg"
+    return of_sbd if of_sbd in files and of_voc not in files else of_voc
+
+
+def _voc_label(name: str) -> str:
+    return f"{VOC}/SegmentationClass/{name}.png"
+
+
+def _train_label(files: Files, name: str, voc_train: set[str]) -> str:
+    """Return VOC's label map, which has void borders, where it is in VOC's training set, else SBD's."""
+    of_sbd = f"{SBD}/dataset/cls/{name}.mat"
+    if name in voc_train and (_voc_label(name) in files or of_sbd not in files):
+        return _voc_label(name)
+    return of_sbd
+
+
+def _read_mat(files: Files, name: str) -> NDArray[Any]:
+    """Return the segmentation in one of SBD's MATLAB files."""
+    content = files.read(name)
+    try:
+        variables = loadmat(BytesIO(content), variable_names=["GTcls"])  # type: ignore[arg-type]  # SciPy takes streams
+    except Exception as error:  # a damaged file makes SciPy raise about anything
+        raise DataError(f"{files.where(name)} cannot be read as a MATLAB file: {error}.") from error
+    try:
+        label = np.asarray(variables["GTcls"]["Segmentation"][0, 0])
+    except (KeyError, IndexError, ValueError) as error:
+        raise DataError(
+            f"{files.where(name)} is no label map of SBD: expected the struct GTcls with the field Segmentation."
+        ) from error
+    if label.ndim != 2 or label.dtype.kind not in "buif":
+        raise DataError(f"{files.where(name)} is no label map of SBD: expected a matrix of numbers in Segmentation.")
+    return label

@@ -1,0 +1,106 @@
+"""What the trainers' commands share: train each method, print how they compare, and write it down."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from segmentation.checkpoints import write_whole
+from segmentation.config import Config, ConfigError, Presets, parse
+from segmentation.datasets import DataError, Dataset
+from segmentation.evaluation import Evaluation, Scores
+from segmentation.networks import NetworkError
+from segmentation.pictures import save_panel
+from segmentation.trainer import Outcome, Trainer, processes
+
+Load = Callable[[Config], tuple[Dataset, list[str]]]  # returns also what is to be said of the data
+
+
+def start(load: Load, presets: Presets, description: str | None) -> None:
+    """Train by the command line; what is wrong with it or the data is one message, and an exit status of 1."""
+    try:
+        main(parse(presets, description=description), load)
+    except (ConfigError, DataError, NetworkError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+
+
+def main(config: Config, load: Load) -> None:
+    """Train each method and show how they compare."""
+    data, notes = load(config)
+    if processes().is_main_process:
+        for note in notes:
+            print(note)
+        if not config.resume:
+            for name in ("metrics.json", "panel.png"):  # of an earlier run
+                (config.out / name).unlink(missing_ok=True)
+    outcomes: dict[str, Outcome] = {name: Trainer(config, data, name).fit() for name in config.method}
+    if processes().is_main_process:
+        report(config, data, outcomes)
+    processes().destroy_process_group()
+
+
+def report(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> None:
+    """Print the table, and write metrics.json and the panel."""
+    Console().print(results_table(config, data, outcomes))
+    path, panel = config.out / "metrics.json", config.out / "panel.png"
+    config.out.mkdir(parents=True, exist_ok=True)
+    save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
+    # Last: who finds it takes the run for finished.
+    write_whole(path, json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
+    print(f"Written: {path}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
+
+
+def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> Table:
+    """Lay out the teachers' scores, a column for each method."""
+    size = "their own sizes" if data.own_sizes else _size(config.size)
+    table = Table(title=f"{data.name}, {data.tested_on} at {size}: intersection over union, %")
+    table.add_column("class")
+    for name in outcomes:
+        table.add_column(name, justify="right")
+    teachers = [outcome.teacher for outcome in outcomes.values()]
+    for index, class_name in enumerate(data.classes):
+        table.add_row(class_name, *[_percent(teacher.scores.per_class[index]) for teacher in teachers])
+    table.add_section()
+    table.add_row("mean (mIoU)", *[_percent(teacher.scores.miou) for teacher in teachers], style="bold")
+    table.add_row("mean, student", *[_percent(outcome.student.scores.miou) for outcome in outcomes.values()])
+    if data.full_size:
+        full = [teacher.full.miou for teacher in teachers if teacher.full]
+        table.add_row(f"mean at {_size(data.full_size)}", *map(_percent, full))
+    return table
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """Gather the options and the scores for metrics.json."""
+    scores = {
+        name: _of(outcome.teacher, data) | {"student_miou": outcome.student.scores.miou}
+        for name, outcome in outcomes.items()
+    }
+    return {"dataset": data.name, "torch": torch.__version__, "config": asdict(config), "test": scores}
+
+
+def _of(evaluation: Evaluation, data: Dataset) -> dict[str, Any]:
+    found = _named(evaluation.scores, data)
+    if evaluation.full:
+        found["full_resolution"] = {"size": data.full_size} | _named(evaluation.full, data)
+    return found
+
+
+def _named(scores: Scores, data: Dataset) -> dict[str, Any]:
+    # None for a class that the test set has not: JSON knows no NaN.
+    values = [None if math.isnan(value) else value for value in scores.per_class]
+    return {"miou": scores.miou, "iou": dict(zip(data.classes, values, strict=True))}

@@ -1,0 +1,29 @@
+"""The paper's Tables 3 and 6: Pascal VOC, by the number of labelled images and per class, beside the paper's numbers.
+
+python examples/table3.py --deeplab-weights resnet101COCO.pth -- --data DIR
+python examples/table3.py --row unet-supervised unet-cowmix --labelled 100 --seeds 1 -- --data DIR
+python examples/table3.py --help
+
+What stands after the -- goes to train_pascal_voc.py. The same command again goes on where it was interrupted.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from segmentation import campaign, label_tables
+from segmentation.label_tables import LabelTables
+
+
+@dataclass(frozen=True)
+class Options(label_tables.Options):
+    """Options of the tables; those of the trainings, as --data, stand after --."""
+
+    labelled: tuple[int, ...] = (100, 200, 400, 800, 2_646, 10_582)
+    """Numbers of labelled images, the columns."""
+    out: Path = Path("runs/table3")
+    """Folder for the tables and plots, and for each training, ROW/LABELLED/SEED."""
+
+
+if __name__ == "__main__":
+    campaign.start(partial(label_tables.main, LabelTables(3, 6, "train_pascal_voc.py")), Options, __doc__)

@@ -1,0 +1,28 @@
+"""Semi-supervised segmentation of Pascal VOC 2012 with SBD's labels: the paper's Tables 3 and 6, Figure 7.
+
+python examples/train_pascal_voc.py --data VOCtrainval_11-May-2012.tar benchmark.tar --labelled 200
+python examples/train_pascal_voc.py --data DIR --network deeplab2 --encoder-weights resnet101COCO.pth
+python examples/train_pascal_voc.py --data DIR --network deeplab2 --recipe hung
+python examples/train_pascal_voc.py --help
+
+DIR holds VOC2012 and SBD's dataset folder, as the official archives do, which are read in place once SBD's
+benchmark.tgz is a tar (gunzip benchmark.tgz). Without other options a run is one of the paper's: crops of 321x321,
+batches of 10, 100 labelled images, tested on the 1,449 validation images.
+"""
+
+from segmentation.config import Config, ConfigError
+from segmentation.datasets import Dataset
+from segmentation.pascal_voc import load_pascal_voc
+from segmentation.presets import pascal_voc
+from segmentation.run import start
+
+
+def load(config: Config) -> tuple[Dataset, list[str]]:
+    """Look for Pascal VOC and SBD."""
+    if not config.data:
+        raise ConfigError("--data takes what holds VOC2012 and SBD: folders, zips or tars.")
+    return load_pascal_voc(config.data)
+
+
+if __name__ == "__main__":
+    start(load, pascal_voc, __doc__)

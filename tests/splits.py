@@ -1,0 +1,32 @@
+"""Splits of a data set, for tests."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class MadeSplit:
+    """Images and label maps by functions of the index."""
+
+    def __init__(
+        self,
+        n: int,
+        image: Callable[[int], Tensor],
+        label: Callable[[int], Tensor],
+        full: Callable[[int], Tensor] | None = None,
+    ) -> None:
+        self.names = tuple(str(index) for index in range(n))
+        self.image, self._label, self._full = image, label, full or label
+
+    def label(self, index: int, full: bool = False) -> Tensor:
+        return (self._full if full else self._label)(index)
+
+
+def numbered(n: int, size: tuple[int, int]) -> MadeSplit:
+    """Return images of one colour, their number."""
+    return MadeSplit(
+        n,
+        lambda index: torch.full((3, *size), index, dtype=torch.uint8),
+        lambda index: torch.full(size, index % 4, dtype=torch.uint8),
+    )

@@ -1,0 +1,255 @@
+"""examples/segmentation: the networks' input, weights and parts."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torchvision.models import resnet50
+
+from segmentation.deeplab import LAYERS, DeepLabV2
+from segmentation.networks import CAFFE, IMAGENET, NetworkError, NetworkName, Segmenter, build_network, build_unet
+
+CHANNELS = (16, 16, 8, 8, 8)
+ONES = (1, 1, 1, 1)
+HEAD = [f"layer5.conv2d_list.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")]
+
+
+@pytest.fixture
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "tiny", ONES)
+
+
+def deeplab(stride_on_3x3: bool = False) -> DeepLabV2:
+    """Return a small DeepLab whose batch-norm does something and whose head matters."""
+    network = DeepLabV2(21, ONES, stride_on_3x3=stride_on_3x3).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                assert isinstance(values, Tensor)
+                values.detach().uniform_(0.5, 1.5)
+            for values in (module.bias, module.running_mean):
+                assert isinstance(values, Tensor)
+                values.detach().normal_(0, 0.1)
+    return network
+
+
+def published(network: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """Return the state dict as old PyTorch would have saved it."""
+    state = network.state_dict()
+    return {prefix + name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+class Bare(nn.Module):
+    """A network that returns its input."""
+
+    encoder = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_input_is_as_the_weights_were_trained() -> None:
+    images = torch.rand(2, 3, 6, 7)
+    red, green, blue = (255 * images).unbind(1)
+    expected = torch.stack([blue - 104.00698793, green - 116.66876762, red - 122.67891434], 1)
+    assert torch.allclose(Segmenter(Bare(), CAFFE, 1, False)(images), expected, atol=1e-4)
+    red, green, blue = images.unbind(1)
+    expected = torch.stack([(red - 0.485) / 0.229, (green - 0.456) / 0.224, (blue - 0.406) / 0.225], 1)
+    assert torch.allclose(Segmenter(Bare(), IMAGENET, 1, False)(images), expected, atol=1e-5)
+    sizes = []
+    network = Segmenter(Bare(), IMAGENET, 32, False)
+    network.network.register_forward_hook(lambda _module, inputs, _output: sizes.append(inputs[0].shape[-2:]))
+    assert network(images).shape == images.shape
+    assert sizes == [(32, 32)]
+
+
+@pytest.mark.usefixtures("_tiny")
+@pytest.mark.parametrize("prefix", ["", "Scale.", "module.", "module.Scale."])
+def test_published_weights_load_by_name(tmp_path: Path, prefix: str) -> None:
+    donor = deeplab()
+    torch.save(published(donor, prefix), tmp_path / "coco.pth", _use_new_zipfile_serialization=False)  # as of 2017
+    network = build_network("deeplab2", "tiny", str(tmp_path / "coco.pth"), 21, CHANNELS)
+    assert network.report == ()
+    images = torch.rand(1, 3, 33, 40)
+    means = torch.tensor([104.00698793, 116.66876762, 122.67891434]).view(3, 1, 1)
+    with torch.no_grad():
+        expected = donor(255 * images.flip(1) - means)
+        assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_all_that_does_not_fit_the_head_is_reported(tmp_path: Path) -> None:
+    donor, path = deeplab(), tmp_path / "coco.pth"
+    state = published(donor)
+    del state["layer5.conv2d_list.3.bias"]
+    torch.save(state | {"aux.weight": torch.ones(3), "aux.bias": torch.ones(3)}, path)
+    network = build_network("deeplab2", "tiny", str(path), 19, CHANNELS)
+    misshapen = []
+    for name in HEAD[:-1]:
+        inner = (2048, 3, 3) if name.endswith("weight") else ()
+        misshapen.append(f"{name} {(21, *inner)} for {(19, *inner)}")
+    assert network.report == (
+        "coco.pth: 1 weights missing, left at random: layer5.conv2d_list.3.bias",
+        f"coco.pth: 7 weights of another shape, left at random: {', '.join(misshapen)}",
+        "coco.pth: 2 weights of no use: aux.weight, aux.bias",
+    )
+    loaded = network.network.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items() if not name.startswith("layer5."))
+    assert loaded["layer5.conv2d_list.0.weight"].std().item() == pytest.approx(0.01, rel=0.05)
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_weights_that_do_not_fit_the_encoder_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "coco.pth"
+    state = published(deeplab()) | {"conv1.weight": torch.ones(64, 1, 7, 7)}
+    del state["layer1.0.bn1.running_mean"], state["layer3.0.conv2.weight"], state["layer5.conv2d_list.0.bias"]
+    torch.save(state, path)
+    names = r"layer1.0.bn1.running_mean, layer3.0.conv2.weight, conv1.weight \(64, 1, 7, 7\) for \(64, 3, 7, 7\)"
+    with pytest.raises(NetworkError, match=f"coco.pth does not fit the encoder: 3 weights .*: {names}$"):
+        build_network("deeplab2", "tiny", str(path), 21, CHANNELS)
+    for nonsense in ({"state_dict": state}, [1, 2]):
+        torch.save(nonsense, path)
+        with pytest.raises(NetworkError, match="is no state dict"):
+            build_network("deeplab2", "tiny", str(path), 21, CHANNELS)
+    torch.save({name: value for name, value in state.items() if not name.startswith("layer5.")}, path)
+    with pytest.raises(NetworkError, match="is neither of DeepLab v2 nor of torchvision"):
+        build_network("deeplab2", "tiny", str(path), 21, CHANNELS)
+    with pytest.raises(NetworkError, match="deeplab2 has no encoder 'vgg': it takes one of resnet50, resnet101"):
+        build_network("deeplab2", "vgg", "none", 21, CHANNELS)
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_weights_of_torchvision_keep_its_stride_and_input(tmp_path: Path) -> None:
+    donor, path = deeplab(stride_on_3x3=True), tmp_path / "resnet.safetensors"
+    body = {name: value for name, value in donor.state_dict().items() if not name.startswith("layer5.")}
+    save_file(body | {"fc.weight": torch.ones(10, 2048), "fc.bias": torch.ones(10)}, path)
+    network = build_network("deeplab2", "tiny", str(path), 21, CHANNELS)
+    assert network.report[0] == f"{path.name}: 8 weights missing, left at random: {', '.join(HEAD)}"
+    assert sorted(network.report[1].split(": ")[-1].split(", ")) == ["fc.bias", "fc.weight"]
+    assert network.freeze_bn
+    donor.layer5.load_state_dict(network.network.layer5.state_dict())
+    images = torch.rand(1, 3, 33, 40)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET[:2])
+    with torch.no_grad():
+        expected = donor((images - mean) / std)
+        assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+def test_imagenet_weights_are_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls, donor = [], resnet50(weights=None).state_dict()
+
+    def download(url: str, **_options: object) -> dict[str, Tensor]:
+        urls.append(url)
+        return donor
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    network = build_network("deeplab2", "resnet50", "imagenet", 3, CHANNELS)
+    assert urls == ["https://download.pytorch.org/models/resnet50-0676ba61.pth"]
+    assert network.network.layer2[0].conv2.stride == (2, 2)
+    assert not network.bgr
+    assert torch.equal(network.network.layer4[2].conv3.weight, donor["layer4.2.conv3.weight"])
+
+    def fail(_url: str, **_options: object) -> dict[str, Tensor]:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(NetworkError, match=r"no ImageNet weights of resnet50 from torchvision: .*no route"):
+        build_network("deeplab2", "resnet50", "imagenet", 3, CHANNELS)
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_frozen_batch_norm_stays_frozen(tmp_path: Path) -> None:
+    torch.save(published(deeplab()), tmp_path / "coco.pth")
+    for weights, frozen in ((str(tmp_path / "coco.pth"), True), ("none", False)):
+        network = build_network("deeplab2", "tiny", weights, 21, CHANNELS).eval().train()
+        before = {name: value.clone() for name, value in network.named_buffers() if "running" in name}
+        network(torch.rand(2, 3, 40, 40)).sum().backward()
+        same = [torch.equal(value, dict(network.named_buffers())[name]) for name, value in before.items()]
+        assert len(same) == 2 * (1 + 4 * 4)
+        assert set(same) == {frozen}
+        teacher = AveragedModel(network).train()
+        norms = [module.training for module in teacher.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert set(norms) == {not frozen}
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_encoder_and_head_share_out_what_is_trained() -> None:
+    segmenter = build_network("deeplab2", "tiny", "none", 5, CHANNELS)
+    unet = build_network("unet", "resnet18", "none", 5, CHANNELS)
+    for network, head in ((segmenter, ("layer5.",)), (unet, ("decoder.", "segmentation_head."))):
+        network.head_parameters()[0].requires_grad_(False)
+        trained = {name: value for name, value in network.network.named_parameters() if value.requires_grad}
+        expected = {id(value) for name, value in trained.items() if name.startswith(head)}
+        assert {id(value) for value in network.head_parameters()} == expected
+        rest = {id(value) for value in trained.values()} - expected
+        assert {id(value) for value in network.encoder_parameters()} == rest
+        assert len(network.head_parameters()) + len(network.encoder_parameters()) == len(trained)
+    assert len(segmenter.head_parameters()) == 7
+    assert all(value.dim() == 4 for value in segmenter.encoder_parameters())  # of batch-norm, nothing
+
+
+def test_unet_takes_the_papers_skips() -> None:
+    network = smp.Unet("resnet50", encoder_weights=None, decoder_channels=(256, 128, 64, 32, 16))
+    with torch.no_grad():
+        features = network.encoder.eval()(torch.rand(1, 3, 64, 64))
+    assert {64 // x.shape[-1]: x.shape[1] for x in features[1:]} == {2: 64, 4: 256, 8: 512, 16: 1024, 32: 2048}
+    taken = [block.conv1[0].in_channels for block in network.decoder.blocks]
+    assert taken == [2048 + 1024, 256 + 512, 128 + 256, 64 + 64, 32]  # paper, Table 4, and conv1
+
+
+@pytest.mark.usefixtures("_tiny")
+@pytest.mark.parametrize(
+    ("name", "encoder", "padded"), [("unet", "tu-lcnet_050", (64, 64)), ("deeplab2", "tiny", (45, 60))]
+)
+def test_network_takes_any_size(name: NetworkName, encoder: str, padded: tuple[int, int]) -> None:
+    network, sizes = build_network(name, encoder, "none", 5, CHANNELS).eval(), []
+    network.network.register_forward_hook(lambda _module, inputs, _output: sizes.append(inputs[0].shape[-2:]))
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 45, 60)).shape == (2, 5, 45, 60)
+    assert sizes == [padded]
+
+
+def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
+    channels = (16, 16, 8, 8, 8)
+    donor: Any = build_unet("tu-lcnet_050", "none", 5, channels)
+    state = donor.network.encoder.model.state_dict()
+    path = tmp_path / "encoder.pt"
+    torch.save(state | {"head.weight": torch.ones(2)}, path)
+    network: Any = build_unet("tu-lcnet_050", str(path), 5, channels)
+    assert network.report == ("encoder.pt: 1 weights of no use: head.weight",)
+    loaded = network.network.encoder.model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    norms = [m for m in network.train().network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)  # pre-trained: frozen
+    assert any(norm.training for norm in network.network.decoder.modules() if isinstance(norm, nn.BatchNorm2d))
+
+    smp_encoder = build_unet("resnet18", "none", 5, channels).network.encoder  # not timm's
+    torch.save(smp_encoder.state_dict(), tmp_path / "resnet18.pt")
+    build_unet("resnet18", str(tmp_path / "resnet18.pt"), 5, channels)
+
+    lost = next(reversed([name for name in state if name.endswith("weight")]))
+    del state[lost]
+    torch.save(state, path)
+    with pytest.raises(NetworkError, match=f"does not fit the encoder: 1 weights missing or of another shape: {lost}$"):
+        build_unet("tu-lcnet_050", str(path), 5, channels)
+    path.write_text("nonsense")
+    with pytest.raises(NetworkError, match="cannot be read as weights"):
+        build_unet("tu-lcnet_050", str(path), 5, channels)
+    with pytest.raises(NetworkError, match="no encoder 'tu-nonsense'"):
+        build_unet("tu-nonsense", "none", 5, channels)
+    with pytest.raises(NetworkError, match="is no file"):
+        build_unet("tu-lcnet_050", str(tmp_path / "nowhere.pt"), 5, channels)
+
+
+@pytest.mark.skipif("ENCODER_WEIGHTS" not in os.environ, reason="needs weights in the file ENCODER_WEIGHTS")
+def test_real_encoder_weights() -> None:
+    network = build_unet("tu-tf_efficientnet_lite0", os.environ["ENCODER_WEIGHTS"], 11, (16, 16, 8, 8, 8))
+    assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]  # as these weights were trained

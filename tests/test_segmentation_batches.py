@@ -1,0 +1,112 @@
+"""examples/segmentation/batches.py: which images come next, and which part of them."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from segmentation.batches import (
+    GREY,
+    SUBSETS,
+    Batches,
+    Crops,
+    Place,
+    labelled_subset,
+    listed_subset,
+    shuffled_batches,
+)
+from segmentation.datasets import VOID, DataError
+from tests.splits import MadeSplit, numbered
+
+
+def test_every_index_once_a_pass() -> None:
+    batches = shuffled_batches(10, 4, seed=3)
+    drawn = torch.cat([next(batches) for _ in range(15)]).view(6, 10)
+    assert all(sorted(one.tolist()) == list(range(10)) for one in drawn)
+    assert len({tuple(one.tolist()) for one in drawn}) == 6
+    assert next(shuffled_batches(2, 5, seed=0)).shape == (5,)  # a set smaller than the batch
+
+
+def test_labelled_subset_follows_from_the_seed() -> None:
+    assert labelled_subset(367, 30, 1) == labelled_subset(367, 30, 1)
+    assert labelled_subset(367, 30, 1) != labelled_subset(367, 30, 2)
+    assert len(set(labelled_subset(367, 30, 1))) == 30
+
+
+def batches_of(batch_size: int, rank: int = 0, world: int = 1, workers: int = 0) -> Batches:
+    crops = Crops(numbered(12, (4, 4)), range(12), (4, 4), (1, 1), labelled=False)
+    return Batches(crops, batch_size, 7, Place(torch.device("cpu"), rank, world), workers)
+
+
+def numbers(batches: Batches) -> list[int]:
+    return (batches.draw()[0].amax((1, 2, 3)) * 255).round().int().tolist()
+
+
+def test_processes_share_the_global_batch() -> None:
+    whole, parts = batches_of(4), [batches_of(2, rank, 2) for rank in range(2)]
+    for _ in range(5):
+        expected, *shares = (numbers(batches) for batches in (whole, *parts))
+        assert sorted(sum(shares, [])) == sorted(expected)  # noqa: RUF017
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_go_on_where_they_were(workers: int) -> None:
+    ahead = batches_of(2, 1, 2)
+    for _ in range(8):
+        ahead.draw()
+    resumed = batches_of(2, 1, 2, workers)
+    resumed.draw()
+    resumed.load_state_dict({"drawn": 8})
+    assert resumed.state_dict() == ahead.state_dict() == {"drawn": 8}
+    state = torch.get_rng_state()
+    assert numbers(resumed) == numbers(ahead)
+    torch.set_rng_state(state)  # who reads the images is of no matter to the numbers that masks are made of
+    flips = [batches.draw()[0] for batches in (resumed, ahead)]
+    assert flips[0].shape == flips[1].shape
+
+
+def test_crops_are_of_one_size_and_follow_from_the_seed() -> None:
+    rows, columns = torch.meshgrid(torch.arange(90), torch.arange(120), indexing="ij")
+    coordinates = torch.stack([rows, columns, rows * 0 + 200]).byte()
+    split = MadeSplit(3, lambda _: coordinates, lambda _: (rows // 10 * 16 + columns // 10).byte())
+    crops = Crops(split, [0, 2], (64, 64), (0.5, 1.5), labelled=True)
+    assert len(crops) == 2
+    places = set()
+    for position in range(20):
+        image, label = crops[0, 5, position]
+        assert image.shape == (3, 64, 64)
+        assert label.shape == (64, 64)
+        assert all(torch.equal(x, y) for x, y in zip((image, label), crops[1, 5, position], strict=True))
+        inside = label != VOID
+        assert torch.equal(inside, (image != torch.tensor(GREY).view(3, 1, 1)).any(0))
+        # Image and labels are cut alike: the colours are the coordinates that the labels were made of.
+        seen = image[:2].int() // 10
+        near = (seen[0] * 16 + seen[1] - label.int()).abs()[inside]
+        assert (near == 0).float().mean() > 0.8
+        places.add((int(image[0, 32, 32]), int(image[1, 32, 32]), int(inside.sum())))
+    assert len(places) > 15
+
+    def unread(_: int) -> Tensor:
+        raise AssertionError("labels of unlabelled images are not read")
+
+    unlabelled = Crops(MadeSplit(3, lambda _: coordinates, unread), [0], (100, 200), (1, 1), labelled=False)
+    image, label = unlabelled[0, 0, 0]
+    assert (label == 0).sum() == 90 * 120  # all of the image
+    assert (label == VOID).sum() == 100 * 200 - 90 * 120
+
+
+def test_whole_images_are_left_as_they_are() -> None:
+    crops = Crops(numbered(3, (20, 30)), [1], (20, 30), (1, 1), labelled=True)
+    assert torch.equal(crops[0, 0, 0][0], numbered(3, (20, 30)).image(1))
+    cut, labels = Crops(numbered(3, (20, 30)), [1], (10, 40), (1, 1), labelled=True)[0, 0, 0]
+    assert (cut == 1).all(0).sum() == (labels == 1).sum() == 10 * 30
+
+
+def test_listed_subsets() -> None:
+    names = tuple(sorted({name for line in SUBSETS.read_text().splitlines()[1:] for name in line.split()}))
+    chosen = listed_subset(names, 3)
+    assert len(chosen) == 30
+    assert chosen != listed_subset(names, 4)
+    with pytest.raises(DataError, match="--subset must be from 0 to 9, got 10"):
+        listed_subset(names, 10)
+    with pytest.raises(DataError, match="not in the data"):
+        listed_subset(names[1:], [names[0] in line for line in SUBSETS.read_text().splitlines()[1:]].index(True))

@@ -1,0 +1,142 @@
+"""train_cityscapes.py and train_pascal_voc.py on miniature data sets in the official formats."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from segmentation import cityscapes, pascal_voc
+from segmentation.config import Config
+from segmentation.datasets import Dataset
+from segmentation.evaluation import evaluate
+from segmentation.methods import MethodName
+from segmentation.presets import CITYSCAPES, PASCAL_VOC
+from segmentation.trainer import Trainer
+from tests.miniature import make_cityscapes, make_pascal_voc, pack
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+UNET: dict[str, Any] = {
+    "network": "unet",
+    "encoder": "tu-lcnet_050",
+    "decoder_channels": (16, 16, 8, 8, 8),
+    "encoder_weights": "none",
+}
+DEEPLAB: dict[str, Any] = {"network": "deeplab2", "encoder": "resnet101", "encoder_weights": "none"}
+TINY: dict[str, Any] = {
+    "batch_size": 2,
+    "labelled": 3,
+    "workers": 0,
+    "iterations": 2,
+    "threshold": 0.01,
+    "adversarial_start": 0.5,
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget_precision() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("published")
+    make_cityscapes(root, 4, 2, (64, 128))
+    make_pascal_voc(root)
+    return root
+
+
+@pytest.fixture(scope="module", params=["cityscapes", "pascal_voc"])
+def task(request: pytest.FixtureRequest, tree: Path) -> tuple[Config, Dataset]:
+    """Return the paper's options, but for small images, and the data."""
+    if request.param == "cityscapes":
+        return replace(CITYSCAPES, size=(32, 64), **TINY), cityscapes.load_cityscapes([tree], (32, 64))[0]
+    return replace(PASCAL_VOC, size=(48, 48), **TINY), pascal_voc.load_pascal_voc([tree])[0]
+
+
+@pytest.mark.parametrize("network", [UNET, DEEPLAB], ids=["unet", "deeplab2"])
+@pytest.mark.parametrize("name", get_args(MethodName))
+def test_every_method_trains_every_network(
+    task: tuple[Config, Dataset], network: dict[str, Any], name: MethodName, tmp_path: Path
+) -> None:
+    config, data = task
+    trainer = Trainer(replace(config, out=tmp_path, **network), data, name)
+    before = [parameter.detach().clone() for parameter in trainer.student.parameters() if parameter.requires_grad]
+    for trainer.progress.iteration in range(2):
+        scalars = trainer.step()
+        assert all(value.isfinite() for value in scalars.values())
+    after = [parameter for parameter in trainer.student.parameters() if parameter.requires_grad]
+    changed = sum(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert changed > 0.9 * len(before)
+    losses = {"supervised": 1, "full": 1, "adversarial": 4}.get(name, 2)
+    assert sum(key.startswith("loss/") and key != "loss/discriminator" for key in scalars) == losses
+
+
+@pytest.mark.parametrize("window", [None, (48, 48)])
+def test_the_official_validation_sets_are_scored(task: tuple[Config, Dataset], tmp_path: Path, window: Any) -> None:
+    config, data = task
+    trainer = Trainer(replace(config, out=tmp_path, window=window, **UNET), data, "supervised")
+    found = evaluate(trainer.student, data, data.test, trainer.config, trainer.accelerator, keep=[0])
+    assert len(found.scores.per_class) == len(data.classes)
+    assert 0 <= found.scores.miou <= 1
+    assert found.maps[0].shape == data.test.image(0).shape[1:]
+    assert (found.full is not None) == (data.name == "Cityscapes")
+
+
+def run(script: str, out: Path, **options: str) -> subprocess.CompletedProcess[str]:
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", *value.split())]
+    command = [sys.executable, str(EXAMPLES / script), *words, "--out", str(out)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+
+
+SMALL = {"encoder": "tu-lcnet_050", "encoder_weights": "none", "iterations": "2", "batch_size": "2", "labelled": "3"}
+
+
+def test_cityscapes_by_command(tree: Path, tmp_path: Path) -> None:
+    zips = [pack(tree, [part], tmp_path / f"{part}_trainvaltest.zip") for part in ("leftImg8bit", "gtFine")]
+    sources = " ".join(str(path) for path in zips)
+    done = run("train_cityscapes.py", tmp_path, data=sources, size="32 64", method="supervised cowmix full", **SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "4 training and 2 validation images" in done.stdout
+    assert "mean at 128x64" in done.stdout
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(report["test"]) == {"supervised", "cowmix", "full"}
+    for scores in report["test"].values():
+        assert set(scores["iou"]) == set(scores["full_resolution"]["iou"]) == set(cityscapes.CLASSES)
+        assert scores["full_resolution"]["size"] == [64, 128]
+        assert 0 <= scores["full_resolution"]["miou"] <= 1
+    with Image.open(tmp_path / "panel.png") as panel:
+        assert panel.width > 1000
+
+
+def test_pascal_voc_by_command_on_deeplab(tree: Path, tmp_path: Path) -> None:
+    """By processes that read ahead, and windows; weights are another test's."""
+    options = SMALL | {"network": "deeplab2", "encoder": "resnet50", "workers": "2", "window": "64 64"}
+    data = f"{tree / 'VOCdevkit'} {pack(tree, ['benchmark_RELEASE'], tmp_path / 'benchmark.tar')}"
+    methods = "supervised adversarial"
+    done = run("train_pascal_voc.py", tmp_path, data=data, size="48 48", recipe="hung", method=methods, **options)
+    assert done.returncode == 0, done.stderr
+    assert "were removed" in done.stdout
+    assert "Pascal VOC, validation set at their own sizes" in " ".join(done.stdout.split())
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(report["test"]["adversarial"]["iou"]) == set(pascal_voc.CLASSES)
+    assert report["config"]["optimizer"] == "sgd"
+    with Image.open(tmp_path / "panel.png") as panel:
+        assert panel.width > 800
+
+
+@pytest.mark.parametrize("script", ["train_cityscapes.py", "train_pascal_voc.py"])
+def test_incomplete_data_are_told_before_training(script: str, tmp_path: Path) -> None:
+    done = run(script, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{script.removesuffix('.py')}: --data takes what holds")
+    done = run(script, tmp_path, data=str(tmp_path))
+    assert done.returncode == 1
+    assert len([line for line in done.stderr.splitlines() if line.startswith("- ")]) == 4
+    assert "Traceback" not in done.stderr
