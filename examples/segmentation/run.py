@@ -1,5 +1,6 @@
 """What the trainers' commands share: train each method, print how they compare, and write it down."""
 
+import gc
 import json
 import math
 import sys
@@ -40,7 +41,10 @@ def main(config: Config, load: Load) -> None:
         if not config.resume:
             for name in ("metrics.json", "panel.png"):  # of an earlier run
                 (config.out / name).unlink(missing_ok=True)
-    outcomes: dict[str, Outcome] = {name: Trainer(config, data, name).fit() for name in config.method}
+    outcomes: dict[str, Outcome] = {}
+    for name in config.method:
+        outcomes[name] = Trainer(config, data, name).fit()
+        gc.collect()  # or its network, and who reads images for it, would stay beside the next one's
     if processes().is_main_process:
         report(config, data, outcomes)
     processes().destroy_process_group()
