@@ -93,7 +93,7 @@ def run_training(options: Options, _: float) -> Outcome:
         return Outcome({"problem": problem}, [problem], [training_target(problem)])
     tiny = Config(encoder="tu-lcnet_050", size=(32, 64), batch_size=2)
     config = tiny if options.smoke else replace(CAMVID, precision="bf16")
-    results, share = training.compare(config, "cowmix", Plan(options.rounds))
+    results, share, peak = training.compare(config, "cowmix", Plan(options.rounds))
     lines = [
         f"{name:<12}{1 / result.seconds[1]:8.2f} steps a second" + _memory(result) for name, result in results.items()
     ]
@@ -101,6 +101,7 @@ def run_training(options: Options, _: float) -> Outcome:
         "options": training.options_of(config),
         "methods": {name: suites.written(result) for name, result in results.items()},
         "share of masks and mixing": share,
+        "peak memory in all, bytes": peak,
     }
     return Outcome(record, lines, [training_target(share)])
 

@@ -1,8 +1,11 @@
 """A training step of the examples' trainer: CowMix against supervised learning, and what masks and mixing take of it.
 
 python -m benchmarks.training --config.size 180 240 [--help]
+python -m benchmarks.training --method supervised --config.network deeplab2 --config.encoder resnet101 \
+    --config.size 321 321 --config.batch-size 1                # time and memory of one method alone
 """
 
+import resource
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
@@ -29,8 +32,8 @@ class Options(cpu.Options):
 
     config: Config = field(default_factory=Config)
     """Options of the trainer."""
-    method: Literal["ict", "cutout", "cutmix", "cowout", "cowmix"] = "cowmix"
-    """What is compared with supervised learning."""
+    method: Literal["supervised", "ict", "cutout", "cutmix", "cowout", "cowmix"] = "cowmix"
+    """What is compared with supervised learning, if it is not that itself."""
 
 
 def share_of_masks(trainer: Trainer, steps: int) -> float:
@@ -53,34 +56,45 @@ def share_of_masks(trainer: Trainer, steps: int) -> float:
     return ranges["cowmask"] / sum(event.self_device_time_total for event in kernels if not event.is_user_annotation)
 
 
-def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, Result], float | str]:
-    """Return what a step takes, supervised and by the method, and the share of masks and mixing in the latter."""
+def peak_memory(device: torch.device) -> int:
+    """Return the bytes that this process has taken at most so far: resident, or of a GPU allocated."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, Result], float | str, int]:
+    """Return what a step takes, supervised and by the method; the share of masks and mixing; peak memory in all."""
     data = load_camvid(config.data[0], config.size) if config.data else load_street(config.size)
     with tempfile.TemporaryDirectory() as folder:
-        names: tuple[MethodName, ...] = ("supervised", method)
+        names: tuple[MethodName, ...] = ("supervised", method) if method != "supervised" else ("supervised",)
         trainers = {name: Trainer(replace(config, out=Path(folder)), data, name) for name in names}
         steps = {
             str(name): Method(trainer.step, no_graph="a step is not captured") for name, trainer in trainers.items()
         }
-        results = measure(steps, trainers[method].device, plan)
-        return results, attempt(lambda: share_of_masks(trainers[method], plan.rounds))
+        device = trainers[method].device
+        results, peak = measure(steps, device, plan), peak_memory(device)
+        share = "no masks" if len(names) == 1 else attempt(lambda: share_of_masks(trainers[method], plan.rounds))
+        return results, share, peak
 
 
 def main(options: Options) -> None:
     """Time steps, profile them, and print iterations per second."""
     torch.set_num_threads(options.threads)
-    results, share = compare(options.config, options.method, Plan(options.rounds, options.budget))
+    results, share, peak = compare(options.config, options.method, Plan(options.rounds, options.budget))
     quartiles = {name: result.seconds for name, result in results.items()}
     for name, (_, median, _) in quartiles.items():
         print(f"{name:<12} {1 / median:6.2f} iterations per second")
     ratio = quartiles[options.method][1] / quartiles["supervised"][1]
     part = share if isinstance(share, str) else f"{share:.2%} of it"
     print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {part}.")
+    print(f"Peak memory, {' and '.join(results)} together: {peak / 2**30:.2f} GiB")
     found = {
         "options": options_of(options.config),
         "method": options.method,
         "seconds per step, quartiles": {name: [round(at, 5) for at in times] for name, times in quartiles.items()},
         "share of masks and mixing": share,
+        "peak memory in all, bytes": peak,
     }
     print(f"Written: {cpu.write('training', options, found)}")
 
