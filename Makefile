@@ -22,10 +22,10 @@ bench: $(READY)  ## time masks, mixing and training steps on this machine's CPU
 	$(VENV)/bin/python -m benchmarks.mixing $(ARGS)
 	$(VENV)/bin/python -m benchmarks.training $(ARGS)
 
+# Of cityscapesscripts the tests need a table; what it depends on, as "typing", would stand in the way of Python's own.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	# Its table of labels is all the tests need; of what it asks for, "typing" would stand in the way of Python's own.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "cityscapesscripts>=2.2"
 	touch $@
 
