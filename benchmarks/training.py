@@ -85,10 +85,11 @@ def main(options: Options) -> None:
     quartiles = {name: result.seconds for name, result in results.items()}
     for name, (_, median, _) in quartiles.items():
         print(f"{name:<12} {1 / median:6.2f} iterations per second")
-    ratio = quartiles[options.method][1] / quartiles["supervised"][1]
-    part = share if isinstance(share, str) else f"{share:.2%} of it"
-    print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {part}.")
-    print(f"Peak memory, {' and '.join(results)} together: {peak / 2**30:.2f} GiB")
+    if len(results) > 1:
+        ratio = quartiles[options.method][1] / quartiles["supervised"][1]
+        part = share if isinstance(share, str) else f"{share:.2%} of it"
+        print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {part}.")
+    print(f"Peak memory of the process, with {' and '.join(results)} in it: {peak / 2**30:.2f} GiB")
     found = {
         "options": options_of(options.config),
         "method": options.method,
