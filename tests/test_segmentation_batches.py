@@ -58,10 +58,10 @@ def test_batches_go_on_where_they_were(workers: int) -> None:
     resumed.load_state_dict({"drawn": 8})
     assert resumed.state_dict() == ahead.state_dict() == {"drawn": 8}
     state = torch.get_rng_state()
+    coming = resumed._load()
+    assert torch.equal(torch.get_rng_state(), state)  # reading images takes none of the numbers masks are made of
+    del coming
     assert numbers(resumed) == numbers(ahead)
-    torch.set_rng_state(state)  # who reads the images is of no matter to the numbers that masks are made of
-    flips = [batches.draw()[0] for batches in (resumed, ahead)]
-    assert flips[0].shape == flips[1].shape
 
 
 def test_crops_are_of_one_size_and_follow_from_the_seed() -> None:

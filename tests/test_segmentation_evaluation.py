@@ -75,7 +75,9 @@ def test_scores_at_the_size_trained_on_and_at_the_published_one() -> None:
     split = MadeSplit(5, lambda index: half[index % 4 == 1], label)
     accelerator = Accelerator(cpu=True)
     config = Config(size=(32, 32))
+    state = torch.get_rng_state()
     found = evaluate(Redness(), dataset(split), split, config, accelerator, keep=[1, 4])
+    assert torch.equal(torch.get_rng_state(), state)  # to score is not to change what is drawn afterwards
     # Labels are 0, 1, 2, 3, 0 and predictions 0, 1, 0, 0, 0: two right of four, one of one, none.
     assert found.scores.per_class == [0.5, 1, 0, 0]
     assert found.full is None
