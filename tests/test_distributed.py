@@ -16,6 +16,8 @@ import torch
 from accelerate.utils import gather_object
 
 from cowmask import CowMix
+from segmentation.adversarial import Adversarial
+from segmentation.batches import Unlabelled
 from segmentation.config import Config
 from segmentation.datasets import VOID, load_street
 from segmentation.evaluation import Tally
@@ -52,9 +54,18 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     maps, truth = (torch.randint(0, 6, (5, *SIZE), generator=generator) for _ in range(2))
     tally = Tally(6, trainer.device)
     tally.add(maps[mine], truth[mine])
-    parameters = [parameter.detach().double().sum().item() for parameter in trainer.student.parameters()]
+    rival = Trainer(replace(TINY, batch_size=4 // world, optimizer="sgd", out=out), data, "adversarial")
+    rival.student.eval().train = lambda _=True: rival.student  # type: ignore[method-assign]
+    rival_task = Task(images[mine], targets[mine], Unlabelled(others[mine], valid[mine]))
+    rival._draw_task = lambda: rival_task  # type: ignore[method-assign]
+    assert isinstance(rival.objective, Adversarial)
+    discriminator = rival.objective._discriminator
+    rival_scalars = rival.accelerator.reduce(rival.step(), "mean")
+    learned = [*trainer.student.parameters(), *rival.student.parameters(), *discriminator.parameters()]
+    parameters = [parameter.detach().double().sum().item() for parameter in learned]
     return {
         "scalars": {name: value.item() for name, value in scalars.items()},
+        "adversarial scalars": {name: value.item() for name, value in rival_scalars.items()},
         "drawn": drawn,
         "iou": student.scores.per_class,
         "iou of given maps": tally.scores().per_class,
@@ -79,8 +90,10 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path, environment: dict[st
         results[world] = json.loads((tmp_path / str(world) / "result.json").read_text())
     one, two = results[1], results[2]
     assert set(one["scalars"]) == {"loss/supervised", "loss/consistency", "confidence"}
-    for name, value in one["scalars"].items():
-        assert two["scalars"][name] == pytest.approx(value, rel=1e-5)
+    assert len(one["adversarial scalars"]) == 6
+    for key in ("scalars", "adversarial scalars"):
+        for name, value in one[key].items():
+            assert two[key][name] == pytest.approx(value, rel=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-5, abs=1e-6)
     assert two["iou of given maps"] == one["iou of given maps"]  # exactly: the confusion matrices are added
     assert two["iou"] == pytest.approx(one["iou"], abs=0.02, nan_ok=True)
