@@ -110,3 +110,12 @@ def test_listed_subsets() -> None:
         listed_subset(names, 10)
     with pytest.raises(DataError, match="not in the data"):
         listed_subset(names[1:], [names[0] in line for line in SUBSETS.read_text().splitlines()[1:]].index(True))
+
+
+def test_what_lies_outside_of_an_unlabelled_image_is_not_valid() -> None:
+    crops = Crops(numbered(5, (10, 40)), range(5), (20, 30), (1, 1), labelled=False)
+    images, valid = Batches(crops, 3, 0, Place(torch.device("cpu"))).draw_unlabelled()
+    assert images.shape == (3, 3, 20, 30)
+    assert valid.shape == (3, 1, 20, 30)
+    assert valid.sum((1, 2, 3)).tolist() == [10 * 30] * 3
+    assert (images <= 4 / 255 + 1e-6).all(1, keepdim=True).equal(valid)
