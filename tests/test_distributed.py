@@ -20,7 +20,7 @@ from segmentation.adversarial import Adversarial
 from segmentation.batches import Unlabelled
 from segmentation.config import Config
 from segmentation.datasets import VOID, load_street
-from segmentation.evaluation import Tally
+from segmentation.evaluation import Tally, evaluate
 from segmentation.methods import Perturbed
 from segmentation.trainer import Task, Trainer
 
@@ -51,6 +51,8 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     # What follows differs from process to process: masks drawn, and parts of the test set scored.
     drawn = gather_object([CowMix(sigma=2).sample(images).sum((1, 2, 3)).tolist()])
     student, teacher = trainer._evaluate(data.test, keep=list(range(5)))
+    mine_alone = evaluate(trainer.teacher, data, data.test, trainer.config, trainer.accelerator, keep=range(5))
+    read = gather_object([sorted(mine_alone.maps)])
     maps, truth = (torch.randint(0, 6, (5, *SIZE), generator=generator) for _ in range(2))
     tally = Tally(6, trainer.device)
     tally.add(maps[mine], truth[mine])
@@ -67,6 +69,7 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
         "scalars": {name: value.item() for name, value in scalars.items()},
         "adversarial scalars": {name: value.item() for name, value in rival_scalars.items()},
         "drawn": drawn,
+        "read": read,
         "iou": student.scores.per_class,
         "iou of given maps": tally.scores().per_class,
         "predictions": [one.long().sum().item() for _, one in sorted(teacher.maps.items())],
@@ -98,6 +101,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path, environment: dict[st
     assert two["iou of given maps"] == one["iou of given maps"]  # exactly: the confusion matrices are added
     assert two["iou"] == pytest.approx(one["iou"], abs=0.02, nan_ok=True)
     assert two["predictions"] == pytest.approx(one["predictions"], rel=0.05)  # every image, in its place
+    assert two["read"] == [[0, 2, 4], [1, 3]]
     assert len(two["drawn"]) == 2
     assert two["drawn"][0] != two["drawn"][1]  # every process draws masks of its own
 

@@ -74,6 +74,9 @@ def test_the_discriminator_tells_real_from_predicted() -> None:
     assert losses[0] == pytest.approx(0.693, abs=0.03)
     assert sum(losses[-10:]) / 10 < losses[0] / 2
     assert sum(accuracies[-10:]) / 10 > 0.9
+    with torch.no_grad():  # above 0 for label maps
+        real, predicted = (objective._discriminator(maps) for maps in (one_hot(labels, K), (6 * blurred).softmax(1)))
+    assert predicted.mean() < 0 < real.mean()
 
 
 def test_the_students_losses_are_those_of_the_paper() -> None:

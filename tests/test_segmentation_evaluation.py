@@ -84,6 +84,8 @@ def test_scores_at_the_size_trained_on_and_at_the_published_one() -> None:
     assert found.maps.keys() == {1, 4}
     assert (found.maps[1] == 1).all()
     assert found.maps[4].shape == (32, 32)
+    split = MadeSplit(5, lambda index: half[index % 4 == 1], label, full=lambda index: label(index).repeat(2, 2))
+    assert evaluate(Redness(), dataset(split, (64, 64)), split, config, accelerator).full == found.scores
     split = MadeSplit(5, lambda index: half[index % 4 == 1], label, full=lambda _: zero)
     both = evaluate(Redness(), dataset(split, (64, 64)), split, config, accelerator)
     assert both.scores == found.scores
