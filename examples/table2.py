@@ -26,4 +26,4 @@ class Options(label_tables.Options):
 
 
 if __name__ == "__main__":
-    campaign.start(partial(label_tables.main, LabelTables(2, 5, "train_cityscapes.py")), Options, __doc__)
+    campaign.start(partial(label_tables.main, LabelTables(2, 5, "train_cityscapes.py", 2_975)), Options, __doc__)

@@ -26,4 +26,4 @@ class Options(label_tables.Options):
 
 
 if __name__ == "__main__":
-    campaign.start(partial(label_tables.main, LabelTables(3, 6, "train_pascal_voc.py")), Options, __doc__)
+    campaign.start(partial(label_tables.main, LabelTables(3, 6, "train_pascal_voc.py", 10_582)), Options, __doc__)

@@ -5,7 +5,7 @@ python examples/train_pascal_voc.py --data DIR --network deeplab2 --encoder-weig
 python examples/train_pascal_voc.py --data DIR --network deeplab2 --recipe hung
 python examples/train_pascal_voc.py --help
 
-DIR holds VOC2012 and SBD's dataset folder, as the official archives do, which are read in place once SBD's
+DIR holds VOC2012 and SBD's benchmark_RELEASE, as the official archives do, which are read in place once SBD's
 benchmark.tgz is a tar (gunzip benchmark.tgz). Without other options a run is one of the paper's: crops of 321x321,
 batches of 10, 100 labelled images, tested on the 1,449 validation images.
 """

@@ -16,8 +16,7 @@ import torch
 from accelerate.utils import gather_object
 
 from cowmask import CowMix
-from segmentation.adversarial import Adversarial
-from segmentation.batches import Unlabelled
+from segmentation.adversarial import Adversarial, Shown
 from segmentation.config import Config
 from segmentation.datasets import VOID, load_street
 from segmentation.evaluation import Tally, evaluate
@@ -50,15 +49,15 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     scalars = trainer.accelerator.reduce(trainer.step(), "mean")
     # What follows differs from process to process: masks drawn, and parts of the test set scored.
     drawn = gather_object([CowMix(sigma=2).sample(images).sum((1, 2, 3)).tolist()])
-    student, teacher = trainer._evaluate(data.test, keep=list(range(5)))
+    student, teacher = trainer._evaluate(data, data.test, keep=list(range(5)))
     mine_alone = evaluate(trainer.teacher, data, data.test, trainer.config, trainer.accelerator, keep=range(5))
     read = gather_object([sorted(mine_alone.maps)])
     maps, truth = (torch.randint(0, 6, (5, *SIZE), generator=generator) for _ in range(2))
     tally = Tally(6, trainer.device)
     tally.add(maps[mine], truth[mine])
     rival = Trainer(replace(TINY, batch_size=4 // world, optimizer="sgd", out=out), data, "adversarial")
-    rival.student.eval().train = lambda _=True: rival.student  # type: ignore[method-assign]
-    rival_task = Task(images[mine], targets[mine], Unlabelled(others[mine], valid[mine]))
+    rival.student.eval().train = lambda _=True: rival.student
+    rival_task = Task(images[mine], targets[mine], Shown(others[mine], valid[mine], is_late=True))
     rival._draw_task = lambda: rival_task  # type: ignore[method-assign]
     assert isinstance(rival.objective, Adversarial)
     discriminator = rival.objective._discriminator

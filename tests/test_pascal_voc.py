@@ -108,8 +108,9 @@ def test_labels_are_vocs_where_it_has_them_and_else_sbds(tree: Path, voc: Path) 
         assert (label[-1] == np.arange(label.shape[1]) * 21 // label.shape[1]).all()
     data, _ = load_pascal_voc([tree])
     assert (data.val.label(0).numpy() == pixels_of(voc / "SegmentationClass" / f"{VAL[0]}.png")).all()
-    (voc / "SegmentationClass" / f"{TRAIN[0]}.png").unlink()  # SBD has it too
-    assert VOID not in train_label(tree, TRAIN[0])
+    (voc / "SegmentationClass" / f"{TRAIN[0]}.png").unlink()  # that SBD has it too is of no matter
+    with pytest.raises(DataError, match="1 of 8 label maps of VOC are missing"):
+        load_pascal_voc([tree])
 
 
 def test_a_palette_png_outside_vocs_training_list_is_not_used(tree: Path, voc: Path) -> None:

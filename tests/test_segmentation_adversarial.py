@@ -10,11 +10,20 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from segmentation.adversarial import CONFIDENT, LABELLED, SELF_TAUGHT, UNLABELLED, Adversarial, Discriminator, one_hot
+from segmentation.adversarial import (
+    CONFIDENT,
+    LABELLED,
+    SELF_TAUGHT,
+    UNLABELLED,
+    Adversarial,
+    Discriminator,
+    Shown,
+    one_hot,
+)
 from segmentation.batches import Unlabelled
 from segmentation.config import Config
 from segmentation.datasets import VOID, load_street
-from segmentation.objectives import Seen
+from segmentation.objectives import Seen, View
 from segmentation.trainer import Trainer
 
 SIZE = (64, 64)
@@ -64,11 +73,8 @@ def test_the_discriminator_tells_real_from_predicted() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
         batch = torch.randperm(16, generator=generator)[:4]
-        targets = labels[batch].clone()
-        targets[:, :4] = VOID
-        counted = (targets != VOID).sum()
-        seen = Seen((6 * blurred[batch]).clone(), targets, torch.empty(0))
-        scalars = objective.finish([seen], counted, [counted, torch.tensor(1)])
+        view = View(6 * blurred[batch], labels[batch])
+        scalars = objective.finish([view], torch.tensor(labels[batch].numel()), [])
         losses.append(scalars["loss/discriminator"].item())
         accuracies.append(scalars["discriminator/accuracy"].item())
     assert losses[0] == pytest.approx(0.693, abs=0.03)
@@ -77,6 +83,8 @@ def test_the_discriminator_tells_real_from_predicted() -> None:
     with torch.no_grad():  # above 0 for label maps
         real, predicted = (objective._discriminator(maps) for maps in (one_hot(labels, K), (6 * blurred).softmax(1)))
     assert predicted.mean() < 0 < real.mean()
+    nothing = objective.finish([View(6 * blurred, torch.full_like(labels, VOID))], torch.tensor(1), [])
+    assert nothing == {"loss/discriminator": 0, "discriminator/accuracy": 0}
 
 
 def test_the_students_losses_are_those_of_the_paper() -> None:
@@ -87,7 +95,7 @@ def test_the_students_losses_are_those_of_the_paper() -> None:
     others = (3 * torch.randn(2, K, *SIZE)).requires_grad_()
     valid = torch.ones(2, 1, *SIZE, dtype=torch.bool)
     valid[1, :, 50:] = False
-    drawn = Unlabelled(torch.rand(2, 3, *SIZE), valid)
+    drawn = Shown(torch.rand(2, 3, *SIZE), valid, is_late=True)
     known, inside = labels != VOID, valid[:, 0]
     network = objective._discriminator
     with torch.no_grad():  # some pixels pass for a label, some do not
@@ -114,14 +122,13 @@ def test_the_students_losses_are_those_of_the_paper() -> None:
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_unlabelled_images_come_once_it_is_time() -> None:
+def test_the_student_teaches_itself_once_it_is_time() -> None:
     objective = adversarial(start=3)
-    assert objective.draw(2) is None
-    assert objective.draw(3) is not None
-    labels = scenes(2)
-    seen = Seen(torch.randn(2, K, *SIZE), labels, torch.empty(0))
-    counted = objective.counts(None)
-    assert set(objective.losses(seen, None, torch.tensor(labels.numel()), counted)) == {LABELLED}
+    early, late = (objective.draw(iteration) for iteration in (2, 3))
+    assert (early.is_late, late.is_late) == (False, True)
+    seen = Seen(torch.randn(2, K, *SIZE), scenes(2), torch.randn(2, K, *SIZE))
+    losses = objective.losses(seen, early, torch.tensor(seen.targets.numel()), objective.counts(early))
+    assert set(losses) == {LABELLED, UNLABELLED}
 
 
 def test_the_whole_method(tmp_path: Path) -> None:
@@ -136,8 +143,8 @@ def test_the_whole_method(tmp_path: Path) -> None:
         scalars = trainer.step()
         assert all(value.isfinite() for value in scalars.values())
         keys.append(set(scalars))
-    alone = {"loss/supervised", LABELLED, "loss/discriminator", "discriminator/accuracy"}
-    assert keys[0] == keys[2] == alone
-    assert keys[3] == alone | {UNLABELLED, SELF_TAUGHT}
+    early = {"loss/supervised", LABELLED, UNLABELLED, "loss/discriminator", "discriminator/accuracy"}
+    assert keys[0] == keys[2] == early
+    assert keys[3] == early | {SELF_TAUGHT}
     teacher = trainer.teacher.module.state_dict()  # there is none: the student itself is scored
     assert all(torch.equal(value, teacher[name]) for name, value in trainer.student.state_dict().items())

@@ -116,7 +116,8 @@ def test_cityscapes_by_command(tree: Path, tmp_path: Path) -> None:
     assert set(report["test"]) == {"supervised", "cowmix"}
     for scores in report["test"].values():
         assert set(scores["iou"]) == set(scores["full_resolution"]["iou"]) == set(cityscapes.CLASSES)
-        assert scores["full_resolution"]["size"] == [64, 128]
+        assert scores["size"] == "64x32"
+        assert scores["full_resolution"]["size"] == "128x64"
         assert 0 <= scores["full_resolution"]["miou"] <= 1
     with Image.open(tmp_path / "panel.png") as panel:
         assert panel.width > 1000
@@ -133,6 +134,7 @@ def test_pascal_voc_by_command_on_deeplab(tree: Path, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert set(report["test"]["adversarial"]["iou"]) == set(pascal_voc.CLASSES)
     assert report["config"]["optimizer"] == "sgd"
+    assert "2 of SBD's 8 images" in report["notes"][0]
     with Image.open(tmp_path / "panel.png") as panel:
         assert panel.width > 800
 

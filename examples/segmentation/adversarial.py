@@ -1,28 +1,38 @@
 """Adversarial semi-supervised segmentation (Hung et al. 2018), the rival of the paper's Tables 2 and 3.
 
 A discriminator tells label maps from predictions, pixel by pixel. The student learns to pass for a label map, and where
-it passes in an unlabelled image, its own prediction is its label. All settings are those of the authors' public code,
-but for the discriminator, which is trained on labelled images alone, as their paper has it.
+it passes in an unlabelled image, its own prediction is its label. The settings are those of the authors' public code.
+Unlike it, the discriminator learns from labelled images alone, as their paper has it, and from the same ones as the
+student; and unlabelled images come from the whole training set, as for the other methods.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from segmentation.batches import Unlabelled
 from segmentation.datasets import VOID
 from segmentation.methods import Draw
-from segmentation.objectives import Seen
+from segmentation.objectives import Seen, View
 
 LABELLED, UNLABELLED, SELF_TAUGHT = "loss/adversarial_labelled", "loss/adversarial_unlabelled", "loss/self_taught"
 WEIGHTS = {LABELLED: 0.01, UNLABELLED: 0.001, SELF_TAUGHT: 0.1}
 CONFIDENT = 0.2  # probability of being a label from which on the student's prediction is taken for one
-LEARNING_RATE, BETAS, POWER = 1e-4, (0.9, 0.99), 0.9  # of the discriminator's Adam, and of its rate's decay
+# Of the discriminator's Adam, and of its rate's decay.
+LEARNING_RATE, BETAS, POWER = 1e-4, (0.9, 0.99), 0.9
+
+
+class Shown(NamedTuple):
+    """Unlabelled images, as they are."""
+
+    images: Tensor  # (B, 3, H, W)
+    valid: Tensor  # (B, 1, H, W) bool
+    is_late: bool  # whether the student's own predictions are taken for labels by now
 
 
 class Discriminator(nn.Sequential):
@@ -49,6 +59,7 @@ class Adversarial:
     """The losses of the student against the discriminator, and the discriminator's own training."""
 
     weights: Mapping[str, float] = WEIGHTS
+    learns = True
 
     def __init__(self, n_classes: int, draw: Draw, accelerator: Accelerator, iterations: int, start: int) -> None:
         """Build the discriminator.
@@ -58,7 +69,7 @@ class Adversarial:
             draw: Returns the next unlabelled batch.
             accelerator: Of the trainer; its checkpoints hold what is built here, too.
             iterations: Of the run.
-            start: Iteration from which on unlabelled images are shown.
+            start: Iteration from which on the student learns from its own predictions.
         """
         self._draw, self._start, self._accelerator = draw, start, accelerator
         network = Discriminator(n_classes)
@@ -67,28 +78,24 @@ class Adversarial:
         self._discriminator, self._optimizer = accelerator.prepare(network, optimizer)
         accelerator.register_for_checkpointing(self._scheduler)
 
-    def draw(self, iteration: int) -> Unlabelled | None:
-        """Return unlabelled images as they are, once labelled ones have been learned from for a while."""
-        return self._draw() if iteration >= self._start else None
+    def draw(self, iteration: int) -> Shown:
+        """Return unlabelled images as they are."""
+        return Shown(*self._draw(), iteration >= self._start)
 
-    def counts(self, drawn: Unlabelled | None) -> list[Tensor]:
+    def counts(self, drawn: Shown) -> list[Tensor]:
         """Return how many pixels are valid, and 1: the tasks of all processes are counted, too."""
-        device = self._accelerator.device
-        valid = torch.zeros((), dtype=torch.long, device=device) if drawn is None else drawn.valid.sum()
+        valid = drawn.valid.sum()
         return [valid, torch.ones_like(valid)]
 
-    def losses(
-        self, seen: Seen, drawn: Unlabelled | None, labelled: Tensor, totals: Sequence[Tensor]
-    ) -> dict[str, Tensor]:
+    def losses(self, seen: Seen, drawn: Shown, labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return how badly the student passes for a label map, and how far it is from its own confident predictions."""
         world, (valid, tasks) = self._accelerator.num_processes, totals
-        known = seen.targets != VOID
-        judged = self._judge(seen.labelled)
-        losses = {LABELLED: (F.softplus(-judged) * known).sum() / labelled * world}
-        if drawn is None:
-            return losses
-        judged, inside = self._judge(seen.unlabelled), drawn.valid[:, 0]
+        known, inside = seen.targets != VOID, drawn.valid[:, 0]
+        losses = {LABELLED: (F.softplus(-self._judge(seen.labelled)) * known).sum() / labelled * world}
+        judged = self._judge(seen.unlabelled)
         losses[UNLABELLED] = (F.softplus(-judged) * inside).sum() / valid.clamp(min=1) * world
+        if not drawn.is_late:
+            return losses
         trusted = (judged.detach().sigmoid() >= CONFIDENT) & inside
         targets = seen.unlabelled.detach().argmax(1).where(trusted, VOID)
         total = self._accelerator.reduce(trusted.sum())
@@ -103,26 +110,26 @@ class Adversarial:
         with frozen(network), self._accelerator.autocast():
             return network(logits.softmax(1)).float()[:, 0]
 
-    def finish(self, seen: Sequence[Seen], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+    def finish(self, views: Sequence[View], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
         """Train the discriminator on the labelled images' predictions and label maps."""
         loss = accuracy = torch.zeros((), device=self._accelerator.device)
         share = self._accelerator.num_processes / labelled / 2  # of a pixel, which is shown twice
-        for task in seen:
-            last = task is seen[-1]
-            maps = torch.cat([task.labelled.softmax(1), one_hot(task.targets, task.labelled.shape[1])])
+        for view in views:
+            last = view is views[-1]
+            maps = torch.cat([view.logits.softmax(1), one_hot(view.targets, view.logits.shape[1])])
             with nullcontext() if last else self._accelerator.no_sync(self._discriminator):
                 with self._accelerator.autocast():
                     logits = self._discriminator(maps).float()[:, 0]
                 sign = torch.ones_like(logits)
-                sign[: len(task.targets)] = -1  # predictions
-                known = (task.targets != VOID).repeat(2, 1, 1)
+                sign[: len(view.targets)] = -1  # predictions
+                known = (view.targets != VOID).repeat(2, 1, 1)
                 part = (F.softplus(-sign * logits) * known).sum() * share
                 self._accelerator.backward(part)
             loss = loss + part.detach()
             accuracy = accuracy + ((sign * logits > 0) & known).sum() * share
         self._optimizer.step()
         self._optimizer.zero_grad()
-        if not self._accelerator.optimizer_step_was_skipped:  # by the gradient scaler of fp16
+        if not self._optimizer.step_was_skipped:  # by the gradient scaler of fp16
             self._scheduler.step()
         return {"loss/discriminator": loss, "discriminator/accuracy": accuracy}
 

@@ -102,7 +102,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         if factor != 1:
             sides = [max(1, round(side * factor)) for side in label.shape]
             image = resize(image, sides, antialias=True)
-            label = resize(label[None], sides, InterpolationMode.NEAREST)[0]
+            label = resize(label[None], sides, InterpolationMode.NEAREST_EXACT)[0]
         return self._cut(image, label, rng)
 
     def _cut(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

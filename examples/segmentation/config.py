@@ -75,7 +75,7 @@ class Config:
     proportion: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Range of the cow masks' proportion; by default 0.5 for CowMix, and 0 to 1 (kept) for CowOut."""
     adversarial_start: float = 0.25
-    """Share of the iterations after which the adversarial method is shown unlabelled images."""
+    """Share of the iterations after which the adversarial method takes its own predictions for labels."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the network; losses and masks stay in float32."""
     compile: bool = False

@@ -14,8 +14,8 @@ RATES = (6, 12, 18, 24)
 class AtrousHead(nn.Module):
     """Sum 3x3 convolutions of several dilations: (B, C, H, W) to (B, K, H, W).
 
-    Chen et al. 2017 sum all four, as is done here. The code that Hung et al. published, and the copies made of it,
-    return inside the loop over the branches, so their results are of the first two, rates 6 and 12.
+    Chen et al. 2017 sum all four, as is done here. Public copies of the code of Hung et al., that of this paper's
+    authors among them, return inside the loop over the branches, so their results are of the first two, rates 6 and 12.
     """
 
     def __init__(self, channels: int, n_classes: int) -> None:

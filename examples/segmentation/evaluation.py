@@ -1,6 +1,8 @@
 """Mean intersection over union over a whole data set, image after image; void is not counted."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from itertools import groupby
 from math import ceil, prod
 from typing import NamedTuple
@@ -140,12 +142,14 @@ def evaluate(
     """
     network.eval()
     device = accelerator.device
+    # Images of any size would each be compiled for.
+    eager = partial(torch.compiler.set_stance, "force_eager") if config.compile else nullcontext
     mine = range(accelerator.process_index, len(split.names), accelerator.num_processes)
     tally, full = Tally(len(data.classes), device), Tally(len(data.classes), device)
     maps: dict[int, Tensor] = {}
     for examples in _batches(data, split, mine, config):
         images = torch.stack([example.image for example in examples]).to(device) / 255
-        with accelerator.autocast():
+        with accelerator.autocast(), eager():
             seen = segment(network, images, config.window)
         predictions = seen.argmax(1).to(torch.uint8)
         tally.add(predictions, torch.stack([example.label for example in examples]))

@@ -20,7 +20,8 @@ PAPER = Path(__file__).parent / "paper_tables.csv"
 RowName = Literal[
     "hung-supervised", "hung-adversarial", "deeplab2-supervised", "deeplab2-cowmix", "unet-supervised", "unet-cowmix"
 ]
-Cells = Mapping[tuple[str, int, str], Summary]  # by row, labelled images and class, or "mIoU"
+FULL = "mIoU at full resolution"
+Cells = Mapping[tuple[str, int, str], Summary]  # by row, labelled images and class, or "mIoU", or FULL
 
 
 class Row(NamedTuple):
@@ -78,6 +79,7 @@ class LabelTables(NamedTuple):
     number: int  # of the paper's table over the numbers of labels
     detail: int  # of its table per class
     trainer: str  # the command's file name
+    all_labels: int  # images in the published training set
 
 
 def paper(table: int) -> Cells:
@@ -92,14 +94,14 @@ def paper(table: int) -> Cells:
     }
 
 
-def jobs(options: Options, passed: Sequence[str]) -> dict[tuple[RowName, int], list[Job]]:
-    """Return the trainings of each cell; with all labels there is nothing to be adversarial about."""
+def jobs(tables: LabelTables, options: Options, passed: Sequence[str]) -> dict[tuple[RowName, int], list[Job]]:
+    """Return the trainings of each cell; as in the paper, none is adversarial with all labels."""
     weights = {"unet": options.unet_weights, "deeplab2": options.deeplab_weights}
     cells = {}
     for name in options.row:
         row = ROWS[name]
         for labelled in sorted(options.labelled):
-            if row.method == "adversarial" and labelled == max(options.labelled):
+            if row.method == "adversarial" and labelled == tables.all_labels:
                 continue
             own = (*row.arguments, "--encoder-weights", weights[row.arguments[1]], "--labelled", str(labelled))
             cells[name, labelled] = [
@@ -117,6 +119,8 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
     for (name, labelled), runs in cells.items():
         scores = [report["test"][job.method] for job in runs if (report := job.report())]
         found[name, labelled, "mIoU"] = campaign.summarise([100 * score["miou"] for score in scores])
+        if full := [100 * score["full_resolution"]["miou"] for score in scores if "full_resolution" in score]:
+            found[name, labelled, FULL] = campaign.summarise(full)
         for class_name in scores[0]["iou"]:
             known = [100 * value for score in scores if (value := score["iou"][class_name]) is not None]
             if known:
@@ -132,7 +136,10 @@ def over_labels(cells: Cells, known: Cells, options: Options) -> list[list[str]]
         row = ROWS[name]
         for source, where in ((known, "paper"), (cells, "here")):
             of_row = [source.get((name, n, "mIoU")) for n in columns]
-            lines.append([f"{row.title}, {where}", *("" if one is None else str(one) for one in of_row)])
+            lines.append([f"{row.title}, {where}", *map(_written, of_row)])
+            full = [source.get((name, n, FULL)) for n in columns]
+            if any(full):
+                lines.append([f"at full resolution, {where}", *map(_written, full)])
             if row.baseline:
                 below = [source.get((row.baseline, n, "mIoU")) for n in columns]
                 gains = [
@@ -149,13 +156,17 @@ def per_class(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
     columns = [(name, few) for name in options.row]
     if most > few:
         columns += [(name, most) for name in options.row if ROWS[name].method == "supervised"]
-    classes = list(dict.fromkeys(class_name for _, _, class_name in cells))
+    classes = [name for name in dict.fromkeys(class_name for _, _, class_name in cells) if name != FULL]
     titles = [f"{ROWS[name].title}, {n} labels, {where}" for name, n in columns for where in ("paper", "here")]
     lines = [["class", *titles]]
     for class_name in classes:
         pairs = [(source.get((name, n, class_name))) for name, n in columns for source in (known, cells)]
-        lines.append([class_name, *("" if one is None else str(one) for one in pairs)])
+        lines.append([class_name, *map(_written, pairs)])
     return lines
+
+
+def _written(score: Summary | None) -> str:
+    return "" if score is None else str(score)
 
 
 def markdown(lines: Sequence[Sequence[str]], title: str) -> str:
@@ -174,12 +185,13 @@ def main(tables: LabelTables, options: Options, passed: Sequence[str], command: 
         passed: To each training.
         command: The trainer, if it is not that of the tables.
     """
-    cells = jobs(options, passed)
+    cells = jobs(tables, options, passed)
     every = [job for group in cells.values() for job in group]
     campaign.run(every, options.at_once, command or campaign.trainer(tables.trainer))
     found, known = gather(cells), paper(tables.number)
     origin: dict[str, Any] = campaign.provenance(every, passed)
-    title = f"{origin['dataset']}, mIoU in percent; runs: {options.seeds} (paper: 5)"
+    sizes = sorted({score["size"] for job in every if (report := job.report()) for score in report["test"].values()})
+    title = f"{origin['dataset']}, mIoU in percent at {', '.join(sizes)}; runs: {options.seeds} (paper: 5)"
     over = markdown(over_labels(found, known, options), title)
     (options.out / f"table{tables.number}.md").write_text(over)
     detail = markdown(per_class(found, known, options), f"{origin['dataset']}, intersection over union in percent")

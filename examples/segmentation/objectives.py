@@ -10,7 +10,7 @@ from cowmask import consistency_loss
 from segmentation.config import Config
 from segmentation.methods import Draw, Perturbation, Perturbed, Predict
 
-S = TypeVar("S")  # what is drawn for a task: None, or something with .images, which the student is shown
+S = TypeVar("S")  # what is drawn for a task, with .images, which the student is shown
 
 
 class Seen(NamedTuple):
@@ -18,7 +18,14 @@ class Seen(NamedTuple):
 
     labelled: Tensor  # (B, K, H, W) logits of the labelled images, float32
     targets: Tensor  # (B, H, W)
-    unlabelled: Tensor  # (B, K, H, W) logits of the others; empty where there are none
+    unlabelled: Tensor  # (B, K, H, W) logits of the others
+
+
+class View(NamedTuple):
+    """A task's labelled images as the student saw them, without gradients."""
+
+    logits: Tensor  # (B, K, H, W) float32
+    targets: Tensor  # (B, H, W)
 
 
 class Objective(Protocol[S]):
@@ -29,6 +36,7 @@ class Objective(Protocol[S]):
     """
 
     weights: Mapping[str, float]  # of the losses
+    learns: bool  # whether it learns something itself, from views
 
     def draw(self, iteration: int) -> S:
         """Return the unlabelled part of a task."""
@@ -46,7 +54,7 @@ class Objective(Protocol[S]):
             totals: The counts, of all tasks and processes.
         """
 
-    def finish(self, seen: Sequence[Seen], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:
+    def finish(self, views: Sequence[View], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:
         """Learn what the objective itself learns, after the student's step, and return scalars."""
 
 
@@ -54,6 +62,7 @@ class Consistency:
     """What the student sees in perturbed images is what the teacher sees in them as they are (mean teacher)."""
 
     weights: Mapping[str, float]
+    learns = False
 
     def __init__(self, config: Config, perturb: Perturbation, draw: Draw, predict: Predict, world: int) -> None:
         """Compare the student with the teacher.
@@ -94,7 +103,7 @@ class Consistency:
         factor = 1.0 if self._per_pixel else self._confidence(totals)
         return {"loss/consistency": distance * share * factor}
 
-    def finish(self, seen: Sequence[Seen], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+    def finish(self, views: Sequence[View], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the mean confidence."""
         return {"confidence": self._confidence(totals)}
 

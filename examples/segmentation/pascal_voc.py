@@ -107,7 +107,7 @@ def load_pascal_voc(sources: Sequence[Path]) -> tuple[Dataset, list[str]]:
     lists = {file: _names_in(files, file) for file in (VOC_TRAIN, VOC_VAL, SBD_TRAIN, SBD_VAL)}
     voc_train, val, sbd = lists[VOC_TRAIN], lists[VOC_VAL], lists[SBD_TRAIN] | lists[SBD_VAL]
     train = (sbd | voc_train) - val
-    train_labels = {name: _train_label(files, name, voc_train) for name in sorted(train)}
+    train_labels = {name: _train_label(name, voc_train) for name in sorted(train)}
     val_labels = {name: _voc_label(name) for name in sorted(val)}
     labels = [*train_labels.values(), *val_labels.values()]
     missing = [
@@ -152,12 +152,9 @@ def _voc_label(name: str) -> str:
     return f"{VOC}/SegmentationClass/{name}.png"
 
 
-def _train_label(files: Files, name: str, voc_train: set[str]) -> str:
+def _train_label(name: str, voc_train: set[str]) -> str:
     """Return VOC's label map, which has void borders, where it is in VOC's training set, else SBD's."""
-    of_sbd = f"{SBD}/dataset/cls/{name}.mat"
-    if name in voc_train and (_voc_label(name) in files or of_sbd not in files):
-        return _voc_label(name)
-    return of_sbd
+    return _voc_label(name) if name in voc_train else f"{SBD}/dataset/cls/{name}.mat"
 
 
 def _read_mat(files: Files, name: str) -> NDArray[Any]:

@@ -45,7 +45,7 @@ CITYSCAPES = replace(
 PASCAL_VOC = replace(
     CITYSCAPES,
     size=(321, 321),
-    scale=(0.5, 1.5),  # as Hung et al.
+    scale=(0.5, 1.6),  # as Hung et al.
     batch_size=10,
     iterations=40_000,  # the paper gives none; of the authors' later code
     paper_side=321,

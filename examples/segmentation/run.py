@@ -16,7 +16,7 @@ from rich.table import Table
 from segmentation.checkpoints import write_whole
 from segmentation.config import Config, ConfigError, Presets, parse
 from segmentation.datasets import DataError, Dataset
-from segmentation.evaluation import Evaluation, Scores
+from segmentation.evaluation import Scores
 from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel
 from segmentation.trainer import Outcome, Trainer, processes
@@ -29,7 +29,8 @@ def start(load: Load, presets: Presets, description: str | None) -> None:
     try:
         main(parse(presets, description=description), load)
     except (ConfigError, DataError, NetworkError) as error:
-        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+        message = str(error).rpartition("DataError: ")[2].strip()  # a process that reads ahead sends its traceback, too
+        sys.exit(f"{Path(sys.argv[0]).stem}: {message}")
 
 
 def main(config: Config, load: Load) -> None:
@@ -46,24 +47,25 @@ def main(config: Config, load: Load) -> None:
         outcomes[name] = Trainer(config, data, name).fit()
         gc.collect()  # or its network, and who reads images for it, would stay beside the next one's
     if processes().is_main_process:
-        report(config, data, outcomes)
+        report(config, data, notes, outcomes)
     processes().destroy_process_group()
 
 
-def report(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> None:
+def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, Outcome]) -> None:
     """Print the table, and write metrics.json and the panel."""
     Console().print(results_table(config, data, outcomes))
     path, panel = config.out / "metrics.json", config.out / "panel.png"
     config.out.mkdir(parents=True, exist_ok=True)
     save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
     # Last: who finds it takes the run for finished.
-    write_whole(path, json.dumps(metrics(config, data, outcomes), indent=2, default=str) + "\n")
+    content = {"dataset": data.name, "notes": notes, **metrics(config, data, outcomes)}
+    write_whole(path, json.dumps(content, indent=2, default=str) + "\n")
     print(f"Written: {path}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
 
 
 def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> Table:
     """Lay out the teachers' scores, a column for each method."""
-    size = "their own sizes" if data.own_sizes else _size(config.size)
+    size = size_of(config, data)
     table = Table(title=f"{data.name}, {data.tested_on} at {size}: intersection over union, %")
     table.add_column("class")
     for name in outcomes:
@@ -80,6 +82,11 @@ def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -
     return table
 
 
+def size_of(config: Config, data: Dataset) -> str:
+    """Return at what size images are scored, in words."""
+    return "their own sizes" if data.own_sizes else _size(config.size)
+
+
 def _size(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
@@ -90,18 +97,13 @@ def _percent(share: float) -> str:
 
 def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """Gather the options and the scores for metrics.json."""
-    scores = {
-        name: _of(outcome.teacher, data) | {"student_miou": outcome.student.scores.miou}
-        for name, outcome in outcomes.items()
-    }
-    return {"dataset": data.name, "torch": torch.__version__, "config": asdict(config), "test": scores}
-
-
-def _of(evaluation: Evaluation, data: Dataset) -> dict[str, Any]:
-    found = _named(evaluation.scores, data)
-    if evaluation.full:
-        found["full_resolution"] = {"size": data.full_size} | _named(evaluation.full, data)
-    return found
+    scores = {}
+    for name, (student, teacher) in outcomes.items():
+        scores[name] = {"size": size_of(config, data), **_named(teacher.scores, data)}
+        scores[name]["student_miou"] = student.scores.miou
+        if teacher.full and data.full_size:
+            scores[name]["full_resolution"] = {"size": _size(data.full_size), **_named(teacher.full, data)}
+    return {"torch": torch.__version__, "config": asdict(config), "test": scores}
 
 
 def _named(scores: Scores, data: Dataset) -> dict[str, Any]:

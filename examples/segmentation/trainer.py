@@ -3,7 +3,7 @@
 import json
 import shutil
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from segmentation.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Evaluation, evaluate
 from segmentation.methods import Method, MethodName, build_method
 from segmentation.networks import Segmenter, build_network
-from segmentation.objectives import Consistency, Objective, Seen
+from segmentation.objectives import Consistency, Objective, Seen, View
 from segmentation.pictures import spread, strips
 from segmentation.tracking import trackers
 
@@ -91,8 +91,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             print(*student.report, sep="\n", end="\n" if student.report else "")
         student = student.to(self.device).to(memory_format=torch.channels_last)
-        # 0: the student itself, as for the Pi-model; adversarial learning knows no teacher.
-        decay = config.ema if config.teacher == "ema" and not self.method.adversarial else 0.0
+        # Without one, as the Pi-model and adversarial learning, the student itself is in its place.
+        self.has_teacher = config.teacher == "ema" and not self.method.adversarial
+        decay = config.ema if self.has_teacher else 0.0
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.teacher.requires_grad_(False)
         for module in self.teacher.modules():
@@ -211,10 +212,11 @@ class Trainer:
                 losses = self._losses(seen, task, labelled, totals)
                 self.accelerator.backward(sum(weights[name] * loss for name, loss in losses.items()))
             scalars = {name: scalars.get(name, 0) + loss.detach() for name, loss in losses.items()}
-            views.append(Seen(*(part.detach() for part in seen)))
+            if self.objective and self.objective.learns:
+                views.append(View(seen.labelled.detach().clone(), seen.targets))  # not all that it is a part of
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if not self.accelerator.optimizer_step_was_skipped:  # by the gradient scaler of fp16
+        if not self.optimizer.step_was_skipped:  # by the gradient scaler of fp16
             self.scheduler.step()
         self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
         if self.objective:
@@ -253,13 +255,13 @@ class Trainer:
         for tracker in self.trackers:
             tracker.log(values, step=self.progress.iteration)
 
-    def _evaluate(self, split: Split, keep: list[int]) -> tuple[Evaluation, Evaluation]:
+    def _evaluate(self, data: Dataset, split: Split, keep: list[int]) -> tuple[Evaluation, Evaluation]:
         """Return how student and teacher do; the teacher's class maps of the images to keep are on every process."""
         self._share_buffers()
-        networks = (self.accelerator.unwrap_model(self.student), self.teacher)
-        student, teacher = (
-            evaluate(network, self.data, split, self.config, self.accelerator, keep) for network in networks
-        )
+        teacher = student = evaluate(self.teacher, data, split, self.config, self.accelerator, keep)
+        if self.has_teacher:
+            network = self.accelerator.unwrap_model(self.student)
+            student = evaluate(network, data, split, self.config, self.accelerator)
         parts = gather_object([teacher.maps])
         return student, teacher._replace(maps={number: one for part in parts for number, one in part.items()})
 
@@ -271,8 +273,8 @@ class Trainer:
                     broadcast(buffer)  # in place
 
     def _validate(self) -> None:
-        split = self.data.val
-        student, teacher = self._evaluate(split, spread(len(split.names)))
+        split, data = self.data.val, replace(self.data, full_size=None)  # not logged
+        student, teacher = self._evaluate(data, split, spread(len(split.names)))
         self._log({"val/miou_student": student.scores.miou, "val/miou_teacher": teacher.scores.miou})
         for tracker in self.trackers:
             if tracker.name == "tensorboard":
@@ -281,7 +283,7 @@ class Trainer:
 
     def _test(self) -> Outcome:
         split = self.data.test
-        outcome = Outcome(*self._evaluate(split, spread(len(split.names))))
+        outcome = Outcome(*self._evaluate(self.data, split, spread(len(split.names))))
         self._log({f"test/miou_{name}": one.scores.miou for name, one in outcome._asdict().items()})
         for tracker in self.trackers:
             tracker.finish()
