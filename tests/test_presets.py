@@ -53,6 +53,6 @@ def test_the_recipe_of_hung_et_al() -> None:
         config = parse(presets, ["--network", "deeplab2", "--recipe", "hung"])
         assert (config.optimizer, config.schedule) == ("sgd", "poly")
         assert config.learning_rate * config.encoder_rate == 2.5e-4  # ten times that outside of the encoder
-        assert config.method == ("supervised", "adversarial", "full")
+        assert (config.recipe, config.method) == ("hung", ("supervised", "adversarial", "full"))
         assert config.iterations == iterations
         assert config.adversarial_start * iterations == 5_000

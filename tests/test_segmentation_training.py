@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from cowmask import CowMix
+from segmentation.adversarial import Adversarial
 from segmentation.config import Config, ConfigError, parse
 from segmentation.datasets import VOID, DataError, Dataset, load_street
 from segmentation.methods import MethodName, Perturbed
@@ -99,6 +100,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, n
     assert outcome.teacher.maps.keys() == expected.teacher.maps.keys()
     assert all(torch.equal(one, expected.teacher.maps[index]) for index, one in outcome.teacher.maps.items())
     assert all(torch.equal(value, weights(whole)[key]) for key, value in weights(resumed).items())
+    if isinstance(resumed.objective, Adversarial) and isinstance(whole.objective, Adversarial):
+        rivals = (one.objective._discriminator.parameters() for one in (whole, resumed))
+        assert all(torch.equal(one, other) for one, other in zip(*rivals, strict=True))
     assert len(list((tmp_path / "parts" / name).glob("checkpoint-*"))) == 1
     with pytest.raises(ConfigError, match=r"other options \(iterations\)"):
         Trainer(replace(config, iterations=8), data, name)
@@ -151,7 +155,7 @@ def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) 
     """The confidence is the mean over all, before it multiplies; so is every other denominator."""
     ends = []
     for batch, accumulate in ((4, 1), (2, 2)):
-        config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.2, out=tmp_path / str(batch))
+        config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.7, out=tmp_path / str(batch))
         trainer = Trainer(config, data, "cowmix")
         for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm frozen: all else is the same
             network.train = lambda _=True, network=network: network  # type: ignore[method-assign]
@@ -168,6 +172,7 @@ def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) 
         trainer._draw_task = lambda tasks=tasks: next(tasks)  # type: ignore[method-assign, misc]
         scalars = trainer.step()
         ends.append((scalars, weights(trainer)))
+    assert 0.05 < ends[0][0]["confidence"] < 0.95
     for name, value in ends[0][0].items():
         assert torch.allclose(value, ends[1][0][name], rtol=1e-5)
 

@@ -1,6 +1,7 @@
 """train_cityscapes.py and train_pascal_voc.py on miniature data sets in the official formats."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -118,6 +119,7 @@ def test_cityscapes_by_command(tree: Path, tmp_path: Path) -> None:
         assert set(scores["iou"]) == set(scores["full_resolution"]["iou"]) == set(cityscapes.CLASSES)
         assert scores["size"] == "64x32"
         assert scores["full_resolution"]["size"] == "128x64"
+        assert scores["full_resolution"]["iou"] != scores["iou"]
         assert 0 <= scores["full_resolution"]["miou"] <= 1
     with Image.open(tmp_path / "panel.png") as panel:
         assert panel.width > 1000
@@ -148,3 +150,15 @@ def test_incomplete_data_are_told_before_training(script: str, tmp_path: Path) -
     assert done.returncode == 1
     assert len([line for line in done.stderr.splitlines() if line.startswith("- ")]) == 4
     assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_image_is_told_in_one_line_by_who_reads_ahead(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path, 4, 2, (64, 128))
+    for image in (tmp_path / "leftImg8bit" / "train").rglob("*.png"):
+        image.write_bytes(image.read_bytes()[:300])
+    done = run("train_cityscapes.py", tmp_path / "out", data=str(tmp_path), size="32 64", **SMALL | {"workers": "1"})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(
+        r"train_cityscapes: \S+_leftImg8bit.png cannot be read as an image: .*", done.stderr.splitlines()[-1]
+    )
