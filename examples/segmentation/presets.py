@@ -81,7 +81,6 @@ def pascal_voc(chosen: Config) -> Config:
 def _hung(config: Config) -> Config:
     return replace(
         config,
-        recipe="hung",
         method=("supervised", "adversarial", "full"),
         optimizer="sgd",
         learning_rate=2.5e-3,
@@ -95,4 +94,4 @@ def _for_network(config: Config, chosen: Config) -> Config:
     if chosen.network == "unet":
         return config
     rate = config.learning_rate if chosen.recipe == "hung" else 3e-5  # paper, C.3.2
-    return replace(config, network="deeplab2", encoder="resnet101", learning_rate=rate)
+    return replace(config, encoder="resnet101", learning_rate=rate)
