@@ -1,9 +1,11 @@
 """train_cityscapes.py and train_pascal_voc.py on miniature data sets in the official formats."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -41,8 +43,10 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _forget_precision() -> None:
+def _forget() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+    yield
+    gc.collect()  # or the networks of many tests would fill the memory
 
 
 @pytest.fixture(scope="module")
