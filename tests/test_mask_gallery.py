@@ -1,0 +1,129 @@
+"""The gallery of masks, by command and by its parts."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mask_gallery
+from mask_gallery import FRAMES, PROPORTIONS, SIGMAS, Options, OptionsError, grid_of_masks, preview, read_image
+
+SCRIPT = Path(mask_gallery.__file__)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def save_picture(path: Path, mode: str, size: tuple[int, int]) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return str(path)
+
+
+def test_the_command_draws_two_pictures_of_different_sizes(tmp_path: Path) -> None:
+    one = save_picture(tmp_path / "one.png", "RGBA", (70, 40))
+    two = save_picture(tmp_path / "two.png", "P", (33, 90))
+    done = run(one, two, "--sigma", "2", "5", "--size", "48", "64", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out" / "mask-gallery.png") as gallery:
+        assert gallery.width > 1000
+    with Image.open(tmp_path / "out" / "mask-gallery.gif") as gif:
+        frames = []
+        for i in range(gif.n_frames):  # type: ignore[attr-defined]
+            gif.seek(i)
+            frames.append(np.asarray(gif.convert("RGB")))
+        assert gif.info["loop"] == 0
+    assert len(frames) == 2 * FRAMES - 2
+    assert all((a != b).any() for a, b in pairwise(frames))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_pictures_of_every_kind_are_read(tmp_path: Path, mode: str) -> None:
+    image = read_image(Path(save_picture(tmp_path / "picture.png", mode, (30, 20))), (24, 36))
+    assert image.shape == (3, 24, 36)
+    assert image.std() > 0.1
+    assert torch.equal(image[0], image[1]) == (mode in ("1", "L", "LA"))
+
+
+def test_a_picture_is_cut_to_its_middle_and_scaled(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 60, 3), dtype=np.uint8)
+    pixels[:, 20:40] = (255, 0, 51)
+    Image.fromarray(pixels).save(tmp_path / "middle.png")
+    image = read_image(tmp_path / "middle.png", (40, 30))
+    torch.testing.assert_close(image, torch.tensor([1, 0, 0.2]).view(3, 1, 1).expand(3, 40, 30))
+
+
+def test_white_is_seen_through_what_is_transparent(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_image(tmp_path / "clear.png", (16, 16)) == 1).all()
+
+
+def test_pictures_lie_as_the_camera_was_held(tmp_path: Path) -> None:
+    picture, exif = Image.new("RGB", (20, 20)), Image.Exif()
+    picture.paste((255, 255, 255), (0, 0, 10, 20))  # white on the left
+    exif[274] = 6  # to be turned by a quarter, clockwise
+    picture.save(tmp_path / "turned.png", exif=exif)
+    image = read_image(tmp_path / "turned.png", (20, 20))
+    assert image[:, :10].mean() > 0.9
+    assert image[:, 10:].mean() < 0.1
+
+
+def test_masks_have_their_proportion_and_grow_with_it() -> None:
+    masks = grid_of_masks((128, 128), torch.Generator().manual_seed(0))
+    assert masks.shape == (len(PROPORTIONS), len(SIGMAS), 128, 128)
+    for proportion, row in zip(PROPORTIONS, masks, strict=True):
+        torch.testing.assert_close(row[:4].float().mean((1, 2)), torch.full((4,), proportion), atol=0.03, rtol=0)
+    assert (masks[:-1] <= masks[1:]).all(), "not of the same noise"
+    changes = (masks[1, :, 1:] != masks[1, :, :-1]).float().mean((1, 2))
+    assert changes[0] == pytest.approx(0.5, abs=0.02), "sigma 0.1 is not the Bernoulli limit"
+    assert (changes.diff() < 0).all(), "features do not grow with sigma"
+
+
+def test_preview_shows_the_second_image_where_the_mask_is_white() -> None:
+    one, other = torch.zeros(1, 3, 64, 96), torch.ones(1, 3, 64, 96)
+    frames = preview((one, other), torch.Generator().manual_seed(0))
+    assert len(frames) == FRAMES
+    for frame in frames:
+        pixels = np.asarray(frame)[22:]
+        mask, mixed = pixels[:, :200], pixels[:, 200:400]
+        assert np.array_equal(mask, mixed)
+        assert 0.2 < (mask == 255).mean() < 0.8
+    steps = [(np.asarray(a)[22:] != np.asarray(b)[22:]).mean() for a, b in pairwise(frames)]
+    assert 0 < min(steps) <= max(steps) < 0.25, "masks jump from frame to frame"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": (Path("one.png"),)}, "two images or none, got 1"),
+        ({"sigma": (16.0, 4.0)}, "sigma"),
+        ({"proportion": 1.5}, "proportion"),
+        ({"size": (8, 64)}, "at least 16"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, tuple[Path, ...]], message: str) -> None:
+    with pytest.raises(OptionsError, match=message):
+        Options(**options)  # type: ignore[arg-type]
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    good = save_picture(tmp_path / "good.png", "RGB", (20, 20))
+    (tmp_path / "bad.png").write_text("no picture")
+    done = run(good, str(tmp_path / "bad.png"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mask_gallery: {tmp_path / 'bad.png'} cannot be read as an image: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_pictures_of_16_bits_are_refused(tmp_path: Path) -> None:
+    Image.new("I;16", (20, 20)).save(tmp_path / "deep.png")
+    with pytest.raises(OptionsError, match="more than 8 bits"):
+        read_image(tmp_path / "deep.png", (16, 16))
