@@ -1,0 +1,238 @@
+"""A range of sigma for cow masks, proposed from your own images, with label maps or without.
+
+python examples/choose_sigma.py IMAGES --labels LABELS
+python examples/choose_sigma.py IMAGES --size 512 512
+python examples/choose_sigma.py --help
+
+IMAGES and LABELS are folders; a label map has the name of its image. Sigma is in pixels of the images as they are read:
+if you train at another size, give it by --size.
+
+A cow mask's autocorrelation is known: (2/pi) arcsin(exp(-d^2 / (4 sigma^2))) at a distance of d pixels, one half at
+d = 1.18 sigma. Label maps have one, too: how much more often than by chance two pixels at a distance of d are of one
+class. Where that is one half tells the size of what there is to see, as a sigma. Without label maps the images' own
+autocorrelation (the Fourier transform of their power spectrum) stands in its place, at a shorter side of 64 pixels, so
+that noise and fine texture do not count. The range is that sigma times two factors.
+"""
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+SHORTER_SIDE = 64  # pixels, of images whose spectrum is taken
+LEVEL = 0.5  # of autocorrelation, where labels or images are compared with masks
+LAG_OVER_SIGMA = 2 * math.sqrt(-math.log(math.sin(math.pi / 2 * LEVEL)))  # where a mask's is that
+# Both ends of the range, in sigmas of masks as large as what is in labels, or in images. In trainings on the built-in
+# street scenes, labels' factors from (1/28, 1/7) to (1/2, 2) did about equally well (docs/why.md): these lie between.
+# There, images are correlated over a length 1.6 times shorter than labels.
+FACTORS = {"labels": (1 / 8, 1 / 2), "images": (1 / 5, 4 / 5)}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+class SigmaError(Exception):
+    """No range can be proposed; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to look at."""
+
+    images: tyro.conf.Positional[Path]
+    """Folder of images, also in folders of it."""
+    labels: Path | None = None
+    """Folder of label maps, one channel, under the names of the images; without it the images themselves are used."""
+    void: tuple[int, ...] = (255,)
+    """Labels that mean none."""
+    size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
+    """Resize to this first."""
+    out: Path = Path("runs/choose-sigma.json")
+    """File for the statistics."""
+
+
+class Correlation(NamedTuple):
+    """Autocorrelation along rows and columns, by distance in pixels from 0 on."""
+
+    values: Tensor  # (lags,) float64, 1 at 0
+
+    def length(self, level: float = LEVEL) -> float:
+        """Return the distance, in pixels, at which it falls to the level."""
+        below = (self.values < level).nonzero()
+        if not len(below):
+            raise SigmaError(
+                f"the autocorrelation does not fall to {level} within {len(self.values) - 1} pixels: "
+                "the images hold nothing smaller than that."
+            )
+        end = int(below[0])
+        before, after = self.values[end - 1 : end + 1].tolist()
+        return end - 1 + (before - level) / (before - after)
+
+
+def products(x: Tensor, lags: int) -> Tensor:
+    """Return the sum of x(i) x(i + d) along rows and columns, for d below `lags`; (lags,) float64.
+
+    Args:
+        x: (C, H, W), summed over channels.
+        lags: At most the shorter side.
+    """
+    total = torch.zeros(lags, dtype=torch.float64)
+    for lines in (x.double(), x.double().transpose(1, 2)):
+        length = lines.shape[-1]
+        spectrum = torch.fft.rfft(lines, n=2 * length).abs() ** 2  # padded: what leaves on one side does not come back
+        total += torch.fft.irfft(spectrum.sum((0, 1)), n=2 * length)[:lags]
+    return total
+
+
+def label_correlation(labels: Iterable[np.ndarray], void: Sequence[int] = (255,)) -> Correlation:
+    """Return how much more often than by chance pixels at a distance are of one class, 1 at 0."""
+    same, pairs, counts = [], [], torch.zeros(256, dtype=torch.float64)
+    for label in labels:
+        lags = min(label.shape)
+        classes = [int(value) for value in np.unique(label) if value not in void]
+        if classes:
+            indicators = torch.from_numpy(np.stack([label == value for value in classes]))
+            counts[classes] += indicators.double().sum((1, 2))
+            same.append(products(indicators, lags))
+            pairs.append(products(indicators.any(0, keepdim=True), lags))
+    if not same:
+        raise SigmaError("no label map holds anything but void.")
+    chance = (counts / counts.sum()).square().sum()
+    if chance > 1 - 1e-9:
+        raise SigmaError("the label maps hold one class only: nothing tells its size.")
+    return Correlation((_ratio(same, pairs) - chance) / (1 - chance))
+
+
+def image_correlation(images: Iterable[np.ndarray]) -> Correlation:
+    """Return the autocorrelation of the images' colours about each image's mean."""
+    both, pairs = [], []
+    for image in images:
+        lags = min(image.shape[:2])
+        colours = torch.from_numpy(image.astype(np.float64)).movedim(-1, 0) / 255  # (3, H, W)
+        both.append(products(colours - colours.mean((1, 2), keepdim=True), lags))
+        pairs.append(products(torch.ones(1, *colours.shape[1:]), lags))
+    covariance = _ratio(both, pairs)
+    if covariance[0] < 1e-9:
+        raise SigmaError("the images are of one colour each: nothing tells the size of what is in them.")
+    return Correlation(covariance / covariance[0])
+
+
+def _ratio(sums: Sequence[Tensor], pairs: Sequence[Tensor]) -> Tensor:
+    """Return the pooled mean at the distances that fit into all images."""
+    lags = min(map(len, sums))
+    total, number = (torch.stack([one[:lags] for one in parts]).sum(0) for parts in (sums, pairs))
+    return total / number.clamp(min=1e-9)
+
+
+class Proposal(NamedTuple):
+    """A range of sigma, and what it is taken from."""
+
+    sigma: tuple[float, float]  # pixels
+    source: str  # "labels" or "images"
+    length: float  # pixels at which the autocorrelation is one half
+    matched: float  # sigma of masks whose autocorrelation is one half there
+
+
+def propose(correlation: Correlation, source: str, scale: float = 1.0) -> Proposal:
+    """Apply the rule: `FACTORS` times the sigma of masks that are correlated over the same length.
+
+    Args:
+        correlation: Of labels or images.
+        source: Which.
+        scale: Pixels for each of the correlation's.
+    """
+    length = scale * correlation.length()
+    matched = length / LAG_OVER_SIGMA
+    low, high = (factor * matched for factor in FACTORS[source])
+    return Proposal((low, high), source, length, matched)
+
+
+def read(path: Path, mode: str | None, options: Options) -> np.ndarray:
+    """Return an image (H, W, 3) or label map (H, W) uint8, resized if asked for."""
+    try:
+        with Image.open(path) as file:
+            picture = file.convert(mode) if mode else file
+            if mode is None and picture.mode not in ("L", "P"):
+                raise SigmaError(
+                    f"{path} is no label map: expected one channel of 8 bits, but its mode is {file.mode}."
+                )
+            if options.size:
+                resampling = Image.Resampling.BILINEAR if mode else Image.Resampling.NEAREST
+                picture = picture.resize(options.size[::-1], resampling)
+            return np.array(picture)
+    except OSError as error:
+        raise SigmaError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def pictures(folder: Path) -> dict[str, Path]:
+    """Return the image files of a folder and its folders, by path without suffix."""
+    if not folder.is_dir():
+        raise SigmaError(f"{folder} is not a folder.")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise SigmaError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}).")
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+
+
+def look(options: Options) -> tuple[Proposal, Correlation, int]:
+    """Return the range for what the options name, its autocorrelation, and the number of images."""
+    images = pictures(options.images)
+    if options.labels is None:
+        scales: list[float] = []
+        progress = tqdm(images.values(), desc="images", dynamic_ncols=True)
+        found = image_correlation(reduced(read(path, "RGB", options), scales) for path in progress)
+        return propose(found, "images", statistics.fmean(scales)), found, len(images)
+    labels = pictures(options.labels)
+    missing = [name for name in images if name not in labels]
+    if missing:
+        raise SigmaError(f"{len(missing)} of {len(images)} images have no label map of their name, as {missing[0]}.")
+    progress = tqdm([labels[name] for name in images], desc="label maps", dynamic_ncols=True)
+    found = label_correlation((read(path, None, options) for path in progress), options.void)
+    return propose(found, "labels"), found, len(images)
+
+
+def reduced(image: np.ndarray, scales: list[float]) -> np.ndarray:
+    """Return an image with a shorter side of `SHORTER_SIDE`, and note by how much larger it was."""
+    height, width = image.shape[:2]
+    scale = min(height, width) / SHORTER_SIDE
+    scales.append(scale)
+    return np.array(Image.fromarray(image).resize((round(width / scale), round(height / scale)), Image.Resampling.BOX))
+
+
+def main(options: Options) -> None:
+    """Print the range and its reason, and write the statistics."""
+    found, correlation, count = look(options)
+    low, high = found.sigma
+    print(f"Autocorrelation of the {count} {found.source} is one half at {found.length:.1f} pixels;")
+    print(f"that of masks with sigma {found.matched:.1f} is, too.")
+    print(f"Proposed: sigma=({low:.3g}, {high:.3g})")
+    content = {
+        "proposed sigma, pixels": found.sigma,
+        "source": found.source,
+        "images": count,
+        "size": options.size or "as stored",
+        "autocorrelation one half at, pixels": found.length,
+        "sigma of masks alike, pixels": found.matched,
+        "factors": FACTORS[found.source],
+        "autocorrelation by distance": [round(value, 5) for value in correlation.values.tolist()],
+        "torch": torch.__version__,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"Written: {options.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except SigmaError as error:
+        sys.exit(f"choose_sigma: {error}")
