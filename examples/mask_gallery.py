@@ -27,9 +27,10 @@ from segmentation.datasets import load_street
 SIGMAS = (0.1, 1, 2, 4, 8, 16, 32)  # pixels; at 0.1 nothing is blurred
 PROPORTIONS = (0.25, 0.5, 0.75)
 SCENES = (8, 23)  # two built-in ones that differ
-FRAMES = 24  # of the preview, from the smallest sigma to the largest; it is shown there and back
-PREVIEW = 200  # pixels of each of its pictures' longer side
-MILLISECONDS = 110  # a frame
+FRAMES = 20  # of the preview, from the smallest sigma to the largest; it is shown there and back
+PREVIEW = 160  # pixels of each of its pictures' longer side
+MILLISECONDS = 130  # a frame
+COLOURS = 48  # of a frame
 
 
 class OptionsError(Exception):
@@ -148,7 +149,7 @@ def preview(images: tuple[Tensor, Tensor], generator: torch.Generator) -> list[I
         frame = Image.new("RGB", (max(2 * width, 280), height + 22), "white")
         frame.paste(Image.fromarray(pixels), (0, 22))
         ImageDraw.Draw(frame).text((4, 2), f"sigma {sigma:.1f} px; white: the second image", "black", font)
-        frames.append(frame)
+        frames.append(frame.quantize(COLOURS, dither=Image.Dither.NONE))  # 0.4 MB; 0.7 with colours by default
     return frames
 
 
