@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import mask_gallery
-from mask_gallery import FRAMES, PROPORTIONS, SIGMAS, Options, OptionsError, grid_of_masks, preview, read_image
+from mask_gallery import FRAMES, PREVIEW, PROPORTIONS, SIGMAS, Options, OptionsError, grid_of_masks, preview, read_image
 
 SCRIPT = Path(mask_gallery.__file__)
 
@@ -91,12 +91,12 @@ def test_preview_shows_the_second_image_where_the_mask_is_white() -> None:
     one, other = torch.zeros(1, 3, 64, 96), torch.ones(1, 3, 64, 96)
     frames = preview((one, other), torch.Generator().manual_seed(0))
     assert len(frames) == FRAMES
-    for frame in frames:
-        pixels = np.asarray(frame)[22:]
-        mask, mixed = pixels[:, :200], pixels[:, 200:400]
+    shown = [np.asarray(frame.convert("RGB"))[22:] for frame in frames]
+    for pixels in shown:
+        mask, mixed = pixels[:, :PREVIEW], pixels[:, PREVIEW : 2 * PREVIEW]
         assert np.array_equal(mask, mixed)
         assert 0.2 < (mask == 255).mean() < 0.8
-    steps = [(np.asarray(a)[22:] != np.asarray(b)[22:]).mean() for a, b in pairwise(frames)]
+    steps = [(a != b).mean() for a, b in pairwise(shown)]
     assert 0 < min(steps) <= max(steps) < 0.25, "masks jump from frame to frame"
 
 
