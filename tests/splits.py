@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from segmentation.datasets import Dataset
+
 
 class MadeSplit:
     """Images and label maps by functions of the index."""
@@ -30,3 +32,12 @@ def numbered(n: int, size: tuple[int, int]) -> MadeSplit:
         lambda index: torch.full((3, *size), index, dtype=torch.uint8),
         lambda index: torch.full(size, index % 4, dtype=torch.uint8),
     )
+
+
+def assert_same(one: Dataset, other: Dataset) -> None:
+    """Check that training and validation sets hold the same images and label maps under the same names."""
+    for a, b in ((one.train, other.train), (one.val, other.val)):
+        assert a.names == b.names
+        for index in range(len(a.names)):
+            assert torch.equal(a.image(index), b.image(index))
+            assert torch.equal(a.label(index), b.label(index))

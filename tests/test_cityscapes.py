@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from segmentation.cityscapes import CLASSES, COLOURS, TRAIN_IDS, load_cityscapes
 from segmentation.datasets import VOID, DataError, Split
 from tests.miniature import make_cityscapes, pack
+from tests.splits import assert_same
 
 SIZE = (64, 128)
 
@@ -102,12 +103,7 @@ def test_archives_hold_the_same_pixels(tree: Path) -> None:
         [tree.parent],
     ):
         packed, _ = load_cityscapes(sources, SIZE)
-        for split in ("train", "val"):
-            a, b = getattr(lying, split), getattr(packed, split)
-            assert a.names == b.names
-            for index in range(len(a.names)):
-                assert torch.equal(a.image(index), b.image(index))
-                assert torch.equal(a.label(index), b.label(index))
+        assert_same(lying, packed)
 
 
 class Pairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):

@@ -12,6 +12,7 @@ from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights
 from segmentation.datasets import VOID, DataError
 from segmentation.pascal_voc import CLASSES, COLOURS, PascalVocSplit, load_pascal_voc, voc_colour
 from tests.miniature import STRIP, make_pascal_voc, pack, palette, save_mat, save_palette_png
+from tests.splits import assert_same
 
 TRAIN = ("2007_000000", "2007_000001", "2007_000002", "2007_000003")
 VAL = ("2008_000000", "2008_000001", "2008_000002", "2008_000003")
@@ -146,12 +147,7 @@ def test_archives_hold_the_same_pixels(tree: Path) -> None:
     for sources in ([voc_tar, sbd_tar], [both_zip], [tree / "benchmark_RELEASE/dataset", voc_tar]):
         packed, notes = load_pascal_voc(sources)
         assert len(notes) == 2
-        for split in ("train", "val"):
-            a, b = getattr(lying, split), getattr(packed, split)
-            assert a.names == b.names
-            for index in range(len(a.names)):
-                assert torch.equal(a.image(index), b.image(index))
-                assert torch.equal(a.label(index), b.label(index))
+        assert_same(lying, packed)
 
 
 def test_only_the_labels_asked_for_are_opened(tree: Path, voc: Path, sbd: Path) -> None:
