@@ -18,7 +18,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -187,10 +187,16 @@ def look(options: Options) -> tuple[Proposal, Correlation, int]:
     """Return the range for what the options name, its autocorrelation, and the number of images."""
     images = pictures(options.images)
     if options.labels is None:
-        scales: list[float] = []
-        progress = tqdm(images.values(), desc="images", dynamic_ncols=True)
-        found = image_correlation(reduced(read(path, "RGB", options), scales) for path in progress)
-        return propose(found, "images", statistics.fmean(scales)), found, len(images)
+        sides = []
+
+        def small() -> Iterator[np.ndarray]:
+            for path in tqdm(images.values(), desc="images", dynamic_ncols=True):
+                image = read(path, "RGB", options)
+                sides.append(min(image.shape[:2]))
+                yield reduced(image)
+
+        found = image_correlation(small())
+        return propose(found, "images", statistics.fmean(sides) / SHORTER_SIDE), found, len(images)
     labels = pictures(options.labels)
     missing = [name for name in images if name not in labels]
     if missing:
@@ -200,12 +206,10 @@ def look(options: Options) -> tuple[Proposal, Correlation, int]:
     return propose(found, "labels"), found, len(images)
 
 
-def reduced(image: np.ndarray, scales: list[float]) -> np.ndarray:
-    """Return an image with a shorter side of `SHORTER_SIDE`, and note by how much larger it was."""
-    height, width = image.shape[:2]
-    scale = min(height, width) / SHORTER_SIDE
-    scales.append(scale)
-    return np.array(Image.fromarray(image).resize((round(width / scale), round(height / scale)), Image.Resampling.BOX))
+def reduced(image: np.ndarray) -> np.ndarray:
+    """Return an image with a shorter side of `SHORTER_SIDE`."""
+    height, width = (round(side * SHORTER_SIDE / min(image.shape[:2])) for side in image.shape[:2])
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
 def main(options: Options) -> None:

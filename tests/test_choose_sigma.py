@@ -16,6 +16,7 @@ import choose_sigma
 from choose_sigma import (
     FACTORS,
     LAG_OVER_SIGMA,
+    SHORTER_SIDE,
     Correlation,
     SigmaError,
     image_correlation,
@@ -59,10 +60,8 @@ def test_twice_the_resolution_is_twice_the_sigma() -> None:
             if proposed == "labels":
                 found = label_correlation(split.label(i).numpy() for i in range(24))
             else:
-                scales: list[float] = []
-                images = (reduced(split.image(i).permute(1, 2, 0).numpy(), scales) for i in range(24))
-                found = image_correlation(images)
-                scale = scales[0]
+                found = image_correlation(reduced(split.image(i).permute(1, 2, 0).numpy()) for i in range(24))
+                scale = size[0] / SHORTER_SIDE
             ends.append(choose_sigma.propose(found, proposed, scale).sigma)
         for once, twice in zip(*ends, strict=True):
             assert twice == pytest.approx(2 * once, rel=0.15)
