@@ -105,6 +105,48 @@ def test_training_is_reproducible_and_learns_its_labels(distances: torch.Tensor)
     assert torch.equal(outcome.points, gap.points)  # the panels have their labels in common
 
 
+SHORT = Options(iterations=5, unlabelled=300, batch=8, threshold=0.0)
+
+
+@pytest.mark.parametrize("method", ["gap", "isotropic", "constrained"])
+def test_unlabelled_points_keep_away_in_the_panel_with_a_gap_alone(distances: torch.Tensor, method: str) -> None:
+    unlabelled = toy2d.train(replace(SHORT, iterations=1), method, 3).unlabelled  # type: ignore[arg-type]
+    nearest = toy2d.distance_at(distances, unlabelled).abs().min()
+    assert (nearest >= SHORT.gap) == (method == "gap")
+
+
+@pytest.mark.parametrize("method", ["gap", "isotropic", "constrained"])
+def test_consistency_teaches(method: str) -> None:
+    weights = (SHORT.consistency_weight, 0.0)
+    one, other = (toy2d.train(replace(SHORT, consistency_weight=weight), method, 3) for weight in weights)  # type: ignore[arg-type]
+    assert not torch.equal(one.probs, other.probs)
+
+
+def test_the_teacher_sees_points_and_the_student_sees_them_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, moved = torch.rand(2, 4, 2)
+    seen = []
+
+    def record(logits: torch.Tensor, probs: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.append((logits, probs))
+        return logits.sum()
+
+    monkeypatch.setattr(toy2d, "perturb", lambda *_: (original, moved))
+    monkeypatch.setattr(toy2d, "consistency_loss", record)
+    toy2d.train(replace(SHORT, iterations=1), "isotropic", 3)
+    torch.manual_seed(3)
+    network = toy2d.make_network()
+    torch.testing.assert_close(seen, [(network(moved), network(original).softmax(1))])
+
+
+def test_the_teacher_is_the_students_average() -> None:
+    kept, once, again = (
+        toy2d.train(replace(SHORT, ema=ema, iterations=iterations), "supervised", 3).probs
+        for ema, iterations in ((1.0, 5), (1.0, 1), (0.0, 1))
+    )
+    assert torch.equal(kept, once), "with all of it kept, the teacher learns nothing"
+    assert not torch.equal(once, again)
+
+
 def test_writes_the_figure_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = Options(seeds=(7, 8), iterations=2, unlabelled=100, batch=8, workers=1, out=tmp_path / "new")
     toy2d.main(options)
