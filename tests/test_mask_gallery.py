@@ -87,6 +87,20 @@ def test_masks_have_their_proportion_and_grow_with_it() -> None:
     assert (changes.diff() < 0).all(), "features do not grow with sigma"
 
 
+def test_the_mixed_images_are_of_both_where_their_masks_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[torch.Tensor] = []
+    monkeypatch.setattr(mask_gallery, "show", lambda _, picture: shown.append(picture))
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+    mask_gallery.save_gallery(tmp_path / "gallery.png", (one, other), Options(proportion=0.3, size=(64, 64)), generator)
+    first, second, *mixed = shown[-6:]
+    assert torch.equal(first, one[0])
+    assert torch.equal(second, other[0])
+    for mask, image in zip(mixed[::2], mixed[1::2], strict=True):
+        assert torch.equal(image, mask.expand(3, -1, -1).float())
+    assert mixed[2].float().mean() == pytest.approx(0.3, abs=0.02)  # exact, for CutMix
+
+
 def test_preview_shows_the_second_image_where_the_mask_is_white() -> None:
     one, other = torch.zeros(1, 3, 64, 96), torch.ones(1, 3, 64, 96)
     frames = preview((one, other), torch.Generator().manual_seed(0))

@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 import patch_distance
 from patch_distance import Options, OptionsError, Score, boundaries, crop, margin, measure
+from segmentation.datasets import load_street
 
 SCRIPT = Path(patch_distance.__file__)
 NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -255,3 +256,12 @@ def test_an_index_out_of_range_is_refused(tmp_path: Path) -> None:
             Options(size=(40, 56), patch=(3,), contrast=(), scenes=2, split="val", index=2, out=tmp_path)
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_image_drawn_is_the_one_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(patch_distance, "draw", lambda _, image, label, sides: drawn.append((image, label, sides)))
+    options = Options(size=(40, 56), patch=(3,), contrast=(), scenes=3, split="val", index=1, out=tmp_path)
+    patch_distance.main(options)
+    scenes = load_street(options.size, 1, 3, 1).val
+    torch.testing.assert_close(drawn, [(scenes.image(1), scenes.label(1), (3,))])
