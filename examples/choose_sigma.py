@@ -4,8 +4,9 @@ python examples/choose_sigma.py IMAGES --labels LABELS
 python examples/choose_sigma.py IMAGES --size 512 512
 python examples/choose_sigma.py --help
 
-IMAGES and LABELS are folders; a label map has the name of its image. Sigma is in pixels of the images as they are read:
-if you train at another size, give it by --size.
+IMAGES and LABELS are folders; a label map has the name and size of its image, and images without one are left out.
+Sigma is in pixels of the images as they are read: if you train at another size, give it by --size. The trainers beside
+this script take --sigma in pixels of the paper's size (480x360 for CamVid), whatever their --size: look at that one.
 
 A cow mask's autocorrelation is known: (2/pi) arcsin(exp(-d^2 / (4 sigma^2))) at a distance of d pixels, one half at
 d = 1.18 sigma. Label maps have one, too: how much more often than by chance two pixels at a distance of d are of one
@@ -18,7 +19,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -35,7 +36,7 @@ LEVEL = 0.5  # of autocorrelation, where labels or images are compared with mask
 LAG_OVER_SIGMA = 2 * math.sqrt(-math.log(math.sin(math.pi / 2 * LEVEL)))  # where a mask's is that
 # Both ends of the range, in sigmas of masks as large as what is in labels, or in images. In trainings on the built-in
 # street scenes, labels' factors from (1/28, 1/7) to (1/2, 2) did about equally well (docs/why.md): these lie between.
-# There, images are correlated over a length 1.6 times shorter than labels.
+# There, drawn at 96x64, images are correlated over a length 1.6 times shorter than labels.
 FACTORS = {"labels": (1 / 8, 1 / 2), "images": (1 / 5, 4 / 5)}
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -53,11 +54,16 @@ class Options:
     labels: Path | None = None
     """Folder of label maps, one channel, under the names of the images; without it the images themselves are used."""
     void: tuple[int, ...] = (255,)
-    """Labels that mean none."""
+    """Label values to leave out, in place of 255 (CamVid's is 11)."""
     size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
     """Resize to this first."""
     out: Path = Path("runs/choose-sigma.json")
     """File for the statistics."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        if self.size and min(self.size) < 16:
+            raise SigmaError("--size must be at least 16 pixels each way.")
 
 
 class Correlation(NamedTuple):
@@ -70,8 +76,8 @@ class Correlation(NamedTuple):
         below = (self.values < level).nonzero()
         if not len(below):
             raise SigmaError(
-                f"the autocorrelation does not fall to {level} within {len(self.values) - 1} pixels: "
-                "the images hold nothing smaller than that."
+                f"the autocorrelation does not fall to {level} within {len(self.values) - 1} pixels, and the smallest "
+                "of the images or label maps tells no more: leave it out, or give --size."
             )
         end = int(below[0])
         before, after = self.values[end - 1 : end + 1].tolist()
@@ -102,13 +108,17 @@ def label_correlation(labels: Iterable[np.ndarray], void: Sequence[int] = (255,)
         if classes:
             indicators = torch.from_numpy(np.stack([label == value for value in classes]))
             counts[classes] += indicators.double().sum((1, 2))
-            same.append(products(indicators, lags))
+            # class by class, for memory's sake
+            same.append(torch.stack([products(indicator[None], lags) for indicator in indicators]).sum(0))
             pairs.append(products(indicators.any(0, keepdim=True), lags))
     if not same:
         raise SigmaError("no label map holds anything but void.")
     chance = (counts / counts.sum()).square().sum()
     if chance > 1 - 1e-9:
-        raise SigmaError("the label maps hold one class only: nothing tells its size.")
+        raise SigmaError(
+            f"the label maps hold one class only, besides {', '.join(map(str, void)) or 'nothing'} (--void): "
+            "nothing tells its size."
+        )
     return Correlation((_ratio(same, pairs) - chance) / (1 - chance))
 
 
@@ -127,10 +137,11 @@ def image_correlation(images: Iterable[np.ndarray]) -> Correlation:
 
 
 def _ratio(sums: Sequence[Tensor], pairs: Sequence[Tensor]) -> Tensor:
-    """Return the pooled mean at the distances that fit into all images."""
+    """Return the pooled mean at the distances that fit into all images, up to the first that no two pixels have."""
     lags = min(map(len, sums))
     total, number = (torch.stack([one[:lags] for one in parts]).sum(0) for parts in (sums, pairs))
-    return total / number.clamp(min=1e-9)
+    known = int((number > 0.5).long().cumprod(0).sum())  # whole numbers, but for rounding
+    return total[:known] / number[:known]
 
 
 class Proposal(NamedTuple):
@@ -160,15 +171,17 @@ def read(path: Path, mode: str | None, options: Options) -> np.ndarray:
     """Return an image (H, W, 3) or label map (H, W) uint8, resized if asked for."""
     try:
         with Image.open(path) as file:
-            picture = file.convert(mode) if mode else file
-            if mode is None and picture.mode not in ("L", "P"):
+            if mode is None and file.mode not in ("1", "L", "P"):
                 raise SigmaError(
-                    f"{path} is no label map: expected one channel of 8 bits, but its mode is {file.mode}."
+                    f"{path} is no label map: expected one channel of at most 8 bits, but its mode is {file.mode}."
                 )
+            if file.mode.startswith(("I", "F")):  # Pillow would cut off all above 255
+                raise SigmaError(f"{path} has more than 8 bits a channel: save it with 8.")
+            picture = file.convert(mode) if mode else file
             if options.size:
                 resampling = Image.Resampling.BILINEAR if mode else Image.Resampling.NEAREST
                 picture = picture.resize(options.size[::-1], resampling)
-            return np.array(picture)
+            return np.array(picture, dtype=np.uint8)
     except OSError as error:
         raise SigmaError(f"{path} cannot be read as an image: {error}.") from error
 
@@ -180,30 +193,51 @@ def pictures(folder: Path) -> dict[str, Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise SigmaError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}).")
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    named: dict[str, Path] = {}
+    for path in found:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in named:
+            raise SigmaError(f"{folder} holds two images of one name: {named[name].name} and {path.name}.")
+        named[name] = path
+    return named
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image file, from its header."""
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except OSError as error:
+        raise SigmaError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def paired(images: Mapping[str, Path], labels: Mapping[str, Path], same_size: bool) -> list[Path]:
+    """Return the label maps of the images that have one."""
+    both = [name for name in images if name in labels]
+    if not both:
+        raise SigmaError(f"no image has a label map of its name: {next(iter(images))}, {next(iter(labels))}.")
+    for name in both if same_size else ():
+        sizes = stored_size(images[name]), stored_size(labels[name])
+        if sizes[0] != sizes[1]:
+            (height, width), (label_height, label_width) = sizes
+            raise SigmaError(
+                f"{labels[name]} is of {label_width}x{label_height} pixels, its image of {width}x{height}: give --size."
+            )
+    return [labels[name] for name in both]
 
 
 def look(options: Options) -> tuple[Proposal, Correlation, int]:
     """Return the range for what the options name, its autocorrelation, and the number of images."""
     images = pictures(options.images)
     if options.labels is None:
-        sides = []
-
-        def small() -> Iterator[np.ndarray]:
-            for path in tqdm(images.values(), desc="images", dynamic_ncols=True):
-                image = read(path, "RGB", options)
-                sides.append(min(image.shape[:2]))
-                yield reduced(image)
-
-        found = image_correlation(small())
-        return propose(found, "images", statistics.fmean(sides) / SHORTER_SIDE), found, len(images)
-    labels = pictures(options.labels)
-    missing = [name for name in images if name not in labels]
-    if missing:
-        raise SigmaError(f"{len(missing)} of {len(images)} images have no label map of their name, as {missing[0]}.")
-    progress = tqdm([labels[name] for name in images], desc="label maps", dynamic_ncols=True)
+        side = statistics.fmean(min(options.size or stored_size(path)) for path in images.values())
+        progress = tqdm(images.values(), desc="images", disable=None)
+        found = image_correlation(reduced(read(path, "RGB", options)) for path in progress)
+        return propose(found, "images", side / SHORTER_SIDE), found, len(images)
+    labels = paired(images, pictures(options.labels), same_size=options.size is None)
+    progress = tqdm(labels, desc="label maps", disable=None)
     found = label_correlation((read(path, None, options) for path in progress), options.void)
-    return propose(found, "labels"), found, len(images)
+    return propose(found, "labels"), found, len(labels)
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
@@ -216,9 +250,11 @@ def main(options: Options) -> None:
     """Print the range and its reason, and write the statistics."""
     found, correlation, count = look(options)
     low, high = found.sigma
-    print(f"Autocorrelation of the {count} {found.source} is one half at {found.length:.1f} pixels;")
+    size = "the images as stored" if options.size is None else f"images of {options.size[1]}x{options.size[0]}"
+    looked_at = "label maps" if found.source == "labels" else "images"
+    print(f"Autocorrelation of the {count} {looked_at} is one half at {found.length:.1f} pixels;")
     print(f"that of masks with sigma {found.matched:.1f} is, too.")
-    print(f"Proposed: sigma=({low:.3g}, {high:.3g})")
+    print(f"Proposed: sigma=({low:.3g}, {high:.3g}), in pixels of {size}.")
     content = {
         "proposed sigma, pixels": found.sigma,
         "source": found.source,
@@ -238,5 +274,5 @@ def main(options: Options) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Options, description=__doc__))
-    except SigmaError as error:
+    except (SigmaError, OSError) as error:
         sys.exit(f"choose_sigma: {error}")

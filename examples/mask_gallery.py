@@ -44,7 +44,7 @@ class Options:
     images: tyro.conf.Positional[tuple[Path, ...]] = ()
     """The first image and the second, which shows where a mask is white; two built-in street scenes without them."""
     sigma: tuple[float, float] = (4, 16)
-    """Range that CowMix draws the sigma of its mask from, pixels."""
+    """Range that CowMix draws the sigma of its mask from, pixels; the masks above it have theirs in their titles."""
     proportion: float = 0.5
     """Share of the second image, for CowMix (expected) and CutMix."""
     size: tuple[int, int] = (384, 384)
@@ -148,7 +148,7 @@ def preview(images: tuple[Tensor, Tensor], generator: torch.Generator) -> list[I
     for pixels, sigma in zip(pairs.mul(255).byte().permute(0, 2, 3, 1).numpy(), sigmas.tolist(), strict=True):
         frame = Image.new("RGB", (max(2 * width, 280), height + 22), "white")
         frame.paste(Image.fromarray(pixels), (0, 22))
-        ImageDraw.Draw(frame).text((4, 2), f"sigma {sigma:.1f} px; white: the second image", "black", font)
+        ImageDraw.Draw(frame).text((4, 2), f"sigma {sigma:.1f} of {width} px; white: the second", "black", font)
         frames.append(frame.quantize(COLOURS, dither=Image.Dither.NONE))  # 0.4 MB; 0.7 with colours by default
     return frames
 

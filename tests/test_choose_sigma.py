@@ -18,9 +18,11 @@ from choose_sigma import (
     LAG_OVER_SIGMA,
     SHORTER_SIDE,
     Correlation,
+    Options,
     SigmaError,
     image_correlation,
     label_correlation,
+    look,
     products,
     reduced,
 )
@@ -93,8 +95,17 @@ def test_images_of_several_sizes_count_by_their_pixels() -> None:
         cow_masks(30, (96, 128), sigma=4.0, generator=torch.Generator().manual_seed(0))[:, 0].to(torch.uint8).numpy()
     )
     found = label_correlation([*masks[:15], *masks[15:, :64, :50]])
-    assert len(found.values) == 50
+    assert len(found.values) == 50, "the smallest of them is not where it ends"
     assert found.length() / LAG_OVER_SIGMA == pytest.approx(4, rel=0.08)
+
+
+def test_distances_that_no_two_labelled_pixels_have_are_not_known() -> None:
+    labels = np.full((2, 64, 64), 255, np.uint8)
+    labels[0, 10:30, 10:30], labels[1, 20:40, 20:40] = 0, 1  # the annotation ends here, not what it is of
+    found = label_correlation(labels)
+    assert torch.allclose(found.values, torch.ones(20, dtype=torch.float64))
+    with pytest.raises(SigmaError, match=r"does not fall to 0.5 within 19 pixels"):
+        found.length()
 
 
 @pytest.mark.parametrize("label", [np.zeros((20, 20), np.uint8), np.full((20, 20), 255, np.uint8)])
@@ -132,7 +143,8 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path, source: str) ->
         assert done.returncode == 0, done.stderr
         found = json.loads((tmp_path / "out.json").read_text())
         low, high = ranges[size] = found["proposed sigma, pixels"]
-        assert f"Proposed: sigma=({low:.3g}, {high:.3g})" in done.stdout
+        proposed = f"Proposed: sigma=({low:.3g}, {high:.3g}), in pixels of images of {size[1]}x{size[0]}."
+        assert proposed in done.stdout
         assert (found["source"], found["images"]) == (source, 6)
         assert low / high == pytest.approx(FACTORS[source][0] / FACTORS[source][1])
         assert str(tmp_path) not in (tmp_path / "out.json").read_text()
@@ -141,14 +153,63 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path, source: str) ->
 
 def test_what_is_wrong_is_told_in_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
     images, labels = folders
-    next(labels.rglob("3.png")).unlink()
-    done = run(str(images), "--labels", str(labels))
-    assert done.returncode == 1
-    assert done.stderr.strip() == "choose_sigma: 1 of 6 images have no label map of their name, as some/3."
     done = run(str(images), "--labels", str(images))
-    assert done.stderr.splitlines()[-1].endswith("expected one channel of 8 bits, but its mode is RGB.")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"choose_sigma: {images / 'some' / '0.jpg'} is no label map: expected one channel")
+    assert len(done.stderr.splitlines()) == 1
     (tmp_path / "empty").mkdir()
     for folder, message in ((tmp_path / "empty", "holds no images"), (tmp_path / "nowhere", "is not a folder")):
-        done = run(str(folder))
-        assert done.returncode == 1
-        assert message in done.stderr
+        with pytest.raises(SigmaError, match=message):
+            look(Options(folder))
+    with pytest.raises(SigmaError, match="no image has a label map of its name: some/0, 0"):
+        look(Options(images, labels / "some"))
+    with pytest.raises(SigmaError, match="at least 16 pixels"):
+        Options(images, size=(8, 40))
+
+
+def test_images_without_label_maps_are_left_out(folders: tuple[Path, Path]) -> None:
+    images, labels = folders
+    complete = look(Options(images, labels))
+    for index in range(3):
+        (labels / "some" / f"{index}.png").unlink()
+    assert (complete[2], look(Options(images, labels))[2]) == (6, 3)
+
+
+def test_label_maps_have_the_size_of_their_images(folders: tuple[Path, Path]) -> None:
+    images, labels = folders
+    path = labels / "some" / "3.png"
+    with Image.open(path) as file:
+        half = file.resize((96, 64))
+    half.save(path)
+    with pytest.raises(SigmaError, match=r"3.png is of 96x64 pixels, its image of 192x128: give --size"):
+        look(Options(images, labels))
+    assert look(Options(images, labels, size=(64, 96)))[2] == 6
+
+
+def test_two_images_of_one_name_are_refused(folders: tuple[Path, Path]) -> None:
+    images, _ = folders
+    Image.new("RGB", (20, 20)).save(images / "some" / "3.png")
+    with pytest.raises(SigmaError, match=r"two images of one name: 3.jpg and 3.png"):
+        look(Options(images))
+
+
+def test_images_of_16_bits_are_refused(tmp_path: Path) -> None:
+    Image.new("I;16", (20, 20)).save(tmp_path / "deep.png")
+    with pytest.raises(SigmaError, match="more than 8 bits"):
+        look(Options(tmp_path))
+
+
+def test_label_maps_of_one_bit_and_of_a_palette_are_read(tmp_path: Path) -> None:
+    masks = cow_masks(3, (64, 64), sigma=4.0, generator=torch.Generator().manual_seed(0))[:, 0].numpy()
+    found = []
+    for mode in ("1", "P"):
+        (tmp_path / mode).mkdir()
+        for index, mask in enumerate(masks):
+            picture = Image.fromarray(mask if mode == "1" else mask.astype(np.uint8))
+            if mode == "P":
+                picture.putpalette([200, 0, 0, 90, 0, 10])
+            assert picture.mode == mode
+            picture.save(tmp_path / mode / f"{index}.png")
+        found.append(look(Options(tmp_path / mode, tmp_path / mode))[1].values)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], label_correlation(masks.astype(np.uint8)).values)
