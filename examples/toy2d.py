@@ -280,10 +280,9 @@ def plot(path: Path, options: Options, shown: Mapping[Method, Outcome], scores: 
 
 def main(options: Options) -> None:
     """Train everything, print the accuracies, and write figure and numbers."""
-    distances = signed_distance(class_map())
-    shares = [(side >= options.gap).float().mean().item() for side in (-distances, distances)]
-    if min(shares) < 0.01:
-        raise OptionsError(f"--gap {options.gap:g} leaves one class less than 1 % of the square: take a smaller one.")
+    far = signed_distance(class_map()) >= options.gap  # in class 1, of which the other is the mirror image
+    if far.float().mean() < 0.01:
+        raise OptionsError(f"--gap {options.gap:g} leaves each class less than 1 % of the square: take a smaller one.")
     options.out.mkdir(parents=True, exist_ok=True)
     # Spawned, as PyTorch's threads do not survive a fork; the short trainings last.
     with ProcessPoolExecutor(options.workers, get_context("spawn"), _prepare_worker) as pool:

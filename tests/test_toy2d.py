@@ -167,6 +167,6 @@ def test_writes_the_figure_and_the_numbers(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_gap_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(toy2d.OptionsError, match="--gap 300 leaves one class less than 1 %"):
-        toy2d.main(Options(gap=300, out=tmp_path / "new"))
+    with pytest.raises(toy2d.OptionsError, match="--gap 220 leaves each class less than 1 %"):
+        toy2d.main(Options(gap=220, out=tmp_path / "new"))
     assert not (tmp_path / "new").exists()
