@@ -31,6 +31,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from segmentation.datasets import DataError, read_picture
+
 SHORTER_SIDE = 64  # pixels, of images whose spectrum is taken
 LEVEL = 0.5  # of autocorrelation, where labels or images are compared with masks
 LAG_OVER_SIGMA = 2 * math.sqrt(-math.log(math.sin(math.pi / 2 * LEVEL)))  # where a mask's is that
@@ -167,23 +169,12 @@ def propose(correlation: Correlation, source: str, scale: float = 1.0) -> Propos
     return Proposal((low, high), source, length, matched)
 
 
-def read(path: Path, mode: str | None, options: Options) -> np.ndarray:
-    """Return an image (H, W, 3) or label map (H, W) uint8, resized if asked for."""
-    try:
-        with Image.open(path) as file:
-            if mode is None and file.mode not in ("1", "L", "P"):
-                raise SigmaError(
-                    f"{path} is no label map: expected one channel of at most 8 bits, but its mode is {file.mode}."
-                )
-            if file.mode.startswith(("I", "F")):  # Pillow would cut off all above 255
-                raise SigmaError(f"{path} has more than 8 bits a channel: save it with 8.")
-            picture = file.convert(mode) if mode else file
-            if options.size:
-                resampling = Image.Resampling.BILINEAR if mode else Image.Resampling.NEAREST
-                picture = picture.resize(options.size[::-1], resampling)
-            return np.array(picture, dtype=np.uint8)
-    except OSError as error:
-        raise SigmaError(f"{path} cannot be read as an image: {error}.") from error
+def read_label(path: Path, options: Options) -> np.ndarray:
+    """Return a label map (H, W) uint8, resized if asked for; of palette images, the indices."""
+    label = read_picture(path, None, options.size, Image.Resampling.NEAREST)
+    if label.ndim != 2 or label.dtype not in (np.uint8, np.bool_):
+        raise SigmaError(f"{path} is no label map: expected one channel of at most 8 bits.")
+    return label.astype(np.uint8)
 
 
 def pictures(folder: Path) -> dict[str, Path]:
@@ -204,11 +195,8 @@ def pictures(folder: Path) -> dict[str, Path]:
 
 def stored_size(path: Path) -> tuple[int, int]:
     """Return height and width of an image file, from its header."""
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except OSError as error:
-        raise SigmaError(f"{path} cannot be read as an image: {error}.") from error
+    with Image.open(path) as file:
+        return file.height, file.width
 
 
 def paired(images: Mapping[str, Path], labels: Mapping[str, Path], same_size: bool) -> list[Path]:
@@ -232,11 +220,12 @@ def look(options: Options) -> tuple[Proposal, Correlation, int]:
     if options.labels is None:
         side = statistics.fmean(min(options.size or stored_size(path)) for path in images.values())
         progress = tqdm(images.values(), desc="images", disable=None)
-        found = image_correlation(reduced(read(path, "RGB", options)) for path in progress)
+        images_read = (read_picture(path, "RGB", options.size, Image.Resampling.BILINEAR) for path in progress)
+        found = image_correlation(map(reduced, images_read))
         return propose(found, "images", side / SHORTER_SIDE), found, len(images)
     labels = paired(images, pictures(options.labels), same_size=options.size is None)
     progress = tqdm(labels, desc="label maps", disable=None)
-    found = label_correlation((read(path, None, options) for path in progress), options.void)
+    found = label_correlation((read_label(path, options) for path in progress), options.void)
     return propose(found, "labels"), found, len(labels)
 
 
@@ -274,5 +263,5 @@ def main(options: Options) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Options, description=__doc__))
-    except (SigmaError, OSError) as error:
+    except (SigmaError, DataError, OSError) as error:
         sys.exit(f"choose_sigma: {error}")

@@ -27,7 +27,7 @@ from choose_sigma import (
     reduced,
 )
 from cowmask import cow_masks
-from segmentation.datasets import load_street
+from segmentation.datasets import DataError, load_street
 
 SCRIPT = Path(choose_sigma.__file__)
 
@@ -157,6 +157,15 @@ def test_what_is_wrong_is_told_in_one_line(folders: tuple[Path, Path], tmp_path:
     assert done.returncode == 1
     assert done.stderr.startswith(f"choose_sigma: {images / 'some' / '0.jpg'} is no label map: expected one channel")
     assert len(done.stderr.splitlines()) == 1
+    bad = tmp_path / "bad" / "bad.png"
+    bad.parent.mkdir()
+    bad.write_text("no picture")
+    for size in ((), ("--size", "40", "40")):  # from its header, or read as a whole
+        done = run(str(bad.parent), *size)
+        assert done.returncode == 1
+        assert done.stderr.startswith("choose_sigma: ")
+        assert str(bad) in done.stderr
+        assert len(done.stderr.splitlines()) == 1
     (tmp_path / "empty").mkdir()
     for folder, message in ((tmp_path / "empty", "holds no images"), (tmp_path / "nowhere", "is not a folder")):
         with pytest.raises(SigmaError, match=message):
@@ -195,7 +204,7 @@ def test_two_images_of_one_name_are_refused(folders: tuple[Path, Path]) -> None:
 
 def test_images_of_16_bits_are_refused(tmp_path: Path) -> None:
     Image.new("I;16", (20, 20)).save(tmp_path / "deep.png")
-    with pytest.raises(SigmaError, match="more than 8 bits"):
+    with pytest.raises(DataError, match="more than 8 bits"):
         look(Options(tmp_path))
 
 

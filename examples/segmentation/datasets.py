@@ -88,7 +88,7 @@ class CamVidSplit:
         if not self._frames:
             raise DataError(f"{root / split} holds no PNG or JPEG frames.")
         self.names = tuple(path.stem for path in self._frames)
-        pixels = [_read(path, "RGB", size, Image.Resampling.BILINEAR) for path in self._frames]
+        pixels = [read_picture(path, "RGB", size, Image.Resampling.BILINEAR) for path in self._frames]
         self._images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
         self._labels: dict[int, Tensor] = {}  # those read so far
 
@@ -108,7 +108,7 @@ class CamVidSplit:
         path = self._label_folder / f"{self.names[index]}.png"
         if not path.is_file():
             raise DataError(f"{path} is missing: every labelled frame needs a label map of its name.")
-        label = _read(path, None, size, Image.Resampling.NEAREST)
+        label = read_picture(path, None, size, Image.Resampling.NEAREST)
         if label.ndim != 2 or label.max() > len(CAMVID_CLASSES):
             raise DataError(
                 f"{path} is no CamVid label map: expected one channel with 0 to {len(CAMVID_CLASSES) - 1} for the "
@@ -148,9 +148,14 @@ def load_street(size: tuple[int, int], n_train: int = 368, n_val: int = 48, n_te
     return Dataset("street scenes", street.CLASSES, street.COLOURS, train, val, test)
 
 
-def _read(path: Path, mode: str | None, size: tuple[int, int] | None, resampling: Image.Resampling) -> np.ndarray:
+def read_picture(
+    path: Path, mode: str | None, size: tuple[int, int] | None, resampling: Image.Resampling
+) -> np.ndarray:
+    """Return an image file as an array, converted to a mode of Pillow's and resized to (height, width) if given."""
     try:
         with Image.open(path) as file:
+            if mode and file.mode.startswith(("I", "F")):  # Pillow would cut off all above 255
+                raise DataError(f"{path} has more than 8 bits a channel: save it with 8.")
             image = file.convert(mode) if mode else file
             return np.asarray(image.resize(size[::-1], resampling) if size else image)
     except OSError as error:
