@@ -21,6 +21,7 @@ from segmentation.config import Config
 from segmentation.datasets import VOID, load_street
 from segmentation.evaluation import Tally, evaluate
 from segmentation.methods import Perturbed
+from segmentation.run import main
 from segmentation.trainer import Task, Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path, environment: dict[st
     assert two["read"] == [[0, 2, 4], [1, 3]]
     assert len(two["drawn"]) == 2
     assert two["drawn"][0] != two["drawn"][1]  # every process draws masks of its own
+    assert two["gloo threads"] == []  # or the processes would now and then be aborted as they end
 
 
 OPTIONS = {
@@ -199,5 +201,10 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     result = one_step(folder, rank, world)
+    config = replace(TINY, batch_size=2, iterations=1, method=("supervised",), out=folder / "run")
+    main(config, lambda _: (load_street(SIZE, n_train=8, n_val=2, n_test=2), []))
+    result["gloo threads"] = [
+        name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())
+    ]
     if rank == 0:
         (folder / "result.json").write_text(json.dumps(result))

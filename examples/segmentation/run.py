@@ -45,10 +45,10 @@ def main(config: Config, load: Load) -> None:
     outcomes: dict[str, Outcome] = {}
     for name in config.method:
         outcomes[name] = Trainer(config, data, name).fit()
-        gc.collect()  # or its network, and who reads images for it, would stay beside the next one's
+        gc.collect()  # or its network, who reads images for it, and the process group would stay
     if processes().is_main_process:
         report(config, data, notes, outcomes)
-    processes().destroy_process_group()
+    processes().destroy_process_group()  # or a gloo thread that frees a tensor as Python ends would abort the process
 
 
 def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, Outcome]) -> None:
