@@ -11,7 +11,18 @@ import torch
 from PIL import Image
 
 import mask_gallery
-from mask_gallery import FRAMES, PREVIEW, PROPORTIONS, SIGMAS, Options, OptionsError, grid_of_masks, preview, read_image
+from mask_gallery import (
+    FRAMES,
+    MILLISECONDS,
+    PREVIEW,
+    PROPORTIONS,
+    SIGMAS,
+    Options,
+    OptionsError,
+    grid_of_masks,
+    preview,
+    read_image,
+)
 
 SCRIPT = Path(mask_gallery.__file__)
 
@@ -40,6 +51,7 @@ def test_the_command_draws_two_pictures_of_different_sizes(tmp_path: Path) -> No
         for i in range(gif.n_frames):  # type: ignore[attr-defined]
             gif.seek(i)
             frames.append(np.asarray(gif.convert("RGB")))
+            assert gif.info["duration"] == MILLISECONDS  # no longer, as that of equal frames, which are one in the file
         assert gif.info["loop"] == 0
     assert len(frames) == 2 * FRAMES - 2
     assert all((a != b).any() for a, b in pairwise(frames))
