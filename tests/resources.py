@@ -15,10 +15,11 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from cowmask import _backends, _spectral, cow_masks, erase, mix
+from cowmask import _backends, cow_masks, erase, mix
+from cowmask._engines.gains import n_coefficients
 from cowmask.kernels import draw as draw_module
 from cowmask.kernels import mix as mix_module
-from cowmask.mixing import mix_together
+from cowmask.mixing import mix_batch
 
 HOPPER = GPUTarget("cuda", 90, 32)
 # Of one multiprocessor of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications).
@@ -106,7 +107,7 @@ def cases() -> list[list[str]]:
     for precision in ("high", "highest"):
         for size in ((512, 512), (321, 321), (64, 64, 64)):
             program = compiled(draw_module, "draw_kernel", cow_masks, 4, size, precision=precision)
-            lines = _spectral.n_coefficients(size[0], 4.0) / size[0] * (2 if precision == "high" else 4)
+            lines = n_coefficients(size[0], 4.0) / size[0] * (2 if precision == "high" else 4)
             rows.append(row("draw", f"{'x'.join(map(str, size))}, {precision}", program, lines + 1))
     images = torch.zeros(4, 3, 64, 64)
     odd, last = images[..., :63, :63].contiguous(), images.to(memory_format=torch.channels_last)
@@ -116,7 +117,7 @@ def cases() -> list[list[str]]:
         program = compiled(mix_module, "select_kernel", mix, x, x, mask)
         rows.append(row("mix", case, program, 2 * x.element_size() + 1 / 3))  # three channels share a byte
     mask = images[:, :1] > 0
-    program = compiled(mix_module, "select_kernel", mix_together, [images], None, mask)
+    program = compiled(mix_module, "select_kernel", mix_batch, [images], None, mask)
     rows.append(row("mix", "float32, in the batch", program, 8 + 1 / 3))
     program = compiled(mix_module, "select_kernel", erase, images, mask)
     return [*rows, row("mix", "float32, erase half", program, 6 + 1 / 3)]

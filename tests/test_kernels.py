@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cowmask import _backends, cow_masks, erase, mix
-from cowmask.mixing import mix_together
+from cowmask.mixing import mix_batch
 from tests.kernels import DEVICE, ON_GPU, marks
 
 pytestmark = marks
@@ -41,7 +41,7 @@ def test_compiles_whole(compiler: str) -> None:
     def step(x: Tensor, y: Tensor) -> Tensor:
         drawn = cow_masks(3, (16, 20), 3, backend="triton", device=DEVICE)
         mixed = mix(x, y, drawn, backend="triton") + erase(x, mask, 0.5, backend="triton")
-        return mixed + mix_together([x], None, mask, "triton")[0]
+        return mixed + mix_batch([x], None, mask, backend="triton")[0]
 
     results = []
     for call in (step, torch.compile(step, fullgraph=True, backend=compiler)):
@@ -66,7 +66,7 @@ def test_fake_tensors() -> None:
         x = torch.empty(2, 3, 8, 8, device="cuda")
         masks = cow_masks(2, (8, 8), device="cuda")
         assert mix(x, x, masks).device.type == "cuda"
-        assert mix_together([x, x[:, 0]], None, masks)[1].shape == (2, 8, 8)
+        assert mix_batch([x, x[:, 0]], None, masks)[1].shape == (2, 8, 8)
         assert erase(x.to(memory_format=torch.channels_last), masks).is_contiguous(memory_format=torch.channels_last)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cowmask import CowMix, CowOut, erase, mix
-from cowmask.mixing import mix_together
+from cowmask.mixing import mix_batch
 from tests.kernels import DEVICE, ON_GPU, marks, spy_on
 
 pytestmark = marks
@@ -52,7 +52,7 @@ def test_selects_and_erases(dtype: torch.dtype, size: tuple[int, ...]) -> None:
 def test_the_image_before_is_mixed_in(dtype: torch.dtype) -> None:
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x, mask = some((5, 3, 20, 28), dtype).to(memory_format=memory_format), masks((5, 1, 20, 28))
-        (found,) = mix_together([x], None, mask, "triton")
+        (found,) = mix_batch([x], None, mask, backend="triton")
         assert_same(found, torch.where(mask, x.roll(1, 0), x), x)
 
 
@@ -68,8 +68,8 @@ def test_several_tensors_share_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = [some((4, 3, 20, 28)), some((4, 11, 20, 28), torch.bfloat16), some((4, 20, 28), torch.int64)]
     partners = [some(tuple(x.shape), x.dtype) for x in tensors]
     spy = spy_on(monkeypatch, kernel, "select_kernel")
-    found = mix_together(tensors, partners, mask, "triton")
-    in_batch = mix_together(tensors, None, mask, "triton")
+    found = mix_batch(tensors, partners, mask, backend="triton")
+    in_batch = mix_batch(tensors, None, mask, backend="triton")
     assert spy.launches == 6
     for x, y, one, other in zip(tensors, partners, found, in_batch, strict=True):
         its_mask = mask[:, 0] if x.ndim == 3 else mask
@@ -104,7 +104,7 @@ def test_any_strides(layout: Any) -> None:
     mask = strided([1 if one else side for one, side in zip(expanded, shape, strict=True)], third, torch.bool)
     assert torch.equal(mix(a, b, mask, backend="triton"), torch.where(mask, b, a))
     if len(shape) > 1:
-        (found,) = mix_together([a], None, mask[:1].expand(shape[0], *mask.shape[1:]), "triton")
+        (found,) = mix_batch([a], None, mask[:1].expand(shape[0], *mask.shape[1:]), backend="triton")
         assert torch.equal(found, torch.where(mask[:1], a.roll(1, 0), a))
 
 
@@ -128,9 +128,9 @@ def test_gradients_of_both() -> None:
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
         assert check(lambda x, y: mix(x, y, mask, backend="triton"), (a, b), fast_mode=True)
         assert check(lambda x, y: erase(x, mask, y, backend="triton"), (a, fill), fast_mode=True)
-        assert check(lambda x: mix_together([x], None, mask, "triton")[0], (a,), fast_mode=True)
+        assert check(lambda x: mix_batch([x], None, mask, backend="triton")[0], (a,), fast_mode=True)
     labels = some((2, 3), torch.int64)
-    mixed, targets = mix_together([a, labels], [b.detach(), labels], mask, "triton")
+    mixed, targets = mix_batch([a, labels], [b.detach(), labels], mask, backend="triton")
     assert not targets.requires_grad
     mixed.sum().backward()
     assert a.grad is not None
