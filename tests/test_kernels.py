@@ -1,6 +1,7 @@
 """What concerns both kernels: how they are found, compilers, and offsets. See `tests/kernels.py`."""
 
 import importlib.util
+import json
 import math
 import os
 import subprocess
@@ -23,6 +24,7 @@ from tests.kernels import DEVICE, ON_GPU, marks
 pytestmark = marks
 mix_kernel = pytest.importorskip("cowmask.kernels.mix")
 draw_kernel = pytest.importorskip("cowmask.kernels.draw")
+resources = pytest.importorskip("tests.resources")
 
 
 def arguments() -> tuple[Tensor, Tensor, Tensor]:
@@ -206,21 +208,25 @@ def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(monke
 
 def test_compiled_code_is_what_it_is_meant_to_be() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "tests.resources"]
-    root = Path(__file__).parents[1]
-    table = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
-    _, compiled = table.split("\n\n")
-    columns, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in compiled.splitlines())
-    found = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
-    assert len(found) == 14
-    for (kernel, case), row in found.items():
-        assert row["Spilled, bytes"] == "0"
-        if "odd" not in case:
-            assert row["Widest load, bytes"] == "16"
-        if kernel == "mix":
-            assert row["Shared, KB"] == "0"
-        if "odd" not in case and "321" not in case:
-            assert row["Widest store, bytes"] == "16"
-        if kernel == "draw" and "high" in case and "highest" not in case:
-            assert row["Matrix product"].startswith("m")
-        assert int(row["Programs an SM"]) >= 2
+    code = "import json; from tests import resources; print(json.dumps(resources.compiled()))"
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[1]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
+    rows = [resources.Compiled(*row) for row in json.loads(printed)]
+    assert len({(row.kernel, row.case) for row in rows}) == 14
+    for row in rows:
+        is_odd = "odd" in row.case
+        assert row.spilled == 0
+        assert row.programs >= 2
+        assert is_odd or row.widest_load == 16
+        assert is_odd or "321" in row.case or row.widest_store == 16
+        if row.kernel == "mix":
+            assert row.shared == 0
+        if row.kernel == "draw" and row.case.endswith("high"):
+            assert row.matrix_product.startswith("m")
+
+
+def test_mix_reads_less_twice_where_features_are_larger_and_elements_wider() -> None:
+    read = torch.tensor([[images for images, _ in row.by_dtype.values()] for row in resources.sectors(n=2)])
+    assert (read.diff(dim=0) < 0).all()  # sigma grows
+    assert (read.diff(dim=1) > 0).all()  # elements get narrower
+    assert ((read > 1) & (read < 2)).all()
