@@ -20,7 +20,7 @@ def consistency_loss(
     per_pixel: bool = False,
     distance: Distance = "mse",
 ) -> Tensor:
-    """Return how far the student is from the teacher, scaled by how sure the teacher is.
+    """Return how far the student is from the teacher, scaled by the confidence of the teacher.
 
         d = mean_k (softmax(s) - t)^2
         c = [max_k t > threshold], averaged over the valid pixels unless `per_pixel`
@@ -28,21 +28,21 @@ def consistency_loss(
 
     Args:
         student_logits: `s`, (B, K, *size) or (B, K), floating.
-        teacher_probs: `t`, probabilities of the same shape. Mixed like the student's images, for mixing methods.
-        mask: Weight of each pixel, bool or floating, (B, 1, *size): for erasing methods, the mask that erased. The
-            pixels it leaves out stay in the denominator, as in Listing 2.
-        valid: Pixels that count at all, bool, (B, 1, *size) or (B, *size). Padding is not valid: it is neither in the
-            sum nor in the denominator nor in the confidence.
-        threshold: Probability above which the teacher is confident. 0.97 is the paper's (appendix C.3.4).
-        per_pixel: False scales the whole loss by the mean confidence, as the paper does; True masks each pixel.
+        teacher_probs: `t`, probabilities of the same shape. For mixing methods, mixed like the student's images.
+        mask: Weight of each pixel, bool or floating, (B, 1, *size). For erasing methods, the mask that erased. Erased
+            pixels stay in the denominator, as in Listing 2.
+        valid: Pixels that count at all, bool, (B, 1, *size) or (B, *size). Other pixels, such as padding, are left out
+            of the sum, of the denominator and of the confidence.
+        threshold: Probability above which the teacher is confident. The paper takes 0.97 (appendix C.3.4).
+        per_pixel: False scales the whole loss by the mean confidence, as the paper does. True masks each pixel.
         distance: "mse"; "bce", the mean over classes of the binary cross-entropy of the probabilities (appendix A);
             or "ce", `-sum_k t log softmax(s)`.
 
     Returns:
-        A scalar, float32, differentiable in both inputs; 0 if no pixel is valid.
+        A float32 scalar, differentiable in both inputs. It is 0 if no pixel is valid.
 
     Raises:
-        TypeError, ValueError: An argument is of the wrong type, shape or range.
+        TypeError, ValueError: An argument has the wrong type, shape or range.
 
     Reference:
         French et al. 2019, Listings 2 and 3. Weight it by 10 (good from 3 to 30, Figure 8).
@@ -61,7 +61,7 @@ def consistency_loss(
 
     student, teacher = student_logits.float(), teacher_probs.float()
     if counted is not None:
-        # Selected, not multiplied: what the networks say of padding may be NaN, and so would the gradient be.
+        # Predictions of padding may be NaN. Multiplied by 0 they would stay NaN, as would their gradients.
         student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
     predictions.in_unit_range(teacher.detach())
     terms = _distances(student, teacher, distance)  # (B, *size)
@@ -84,6 +84,6 @@ def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
     log_student = logits.log_softmax(1)
     if distance == "ce":
         return -(teacher * log_student).sum(1)
-    # Clamped at what float32 resolves: a student that is certain would have an infinite loss, and no gradient but NaN.
+    # For a student that is certain, 1 - p is 0, the loss infinite and the gradient NaN. So 1 - p is clamped.
     log_other = (1 - logits.softmax(1)).clamp(min=torch.finfo(torch.float32).eps).log()
     return -(teacher * log_student + (1 - teacher) * log_other).mean(1)

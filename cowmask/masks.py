@@ -61,7 +61,7 @@ def cow_masks(
         Masks (n, 1, *size), True on `proportion` of the pixels in expectation.
 
     Raises:
-        TypeError, ValueError: An argument is of the wrong type or out of range.
+        TypeError, ValueError: An argument has the wrong type or is out of range.
         RuntimeError: `backend="triton"` cannot be used here; the text says why.
 
     Convention:
@@ -136,7 +136,7 @@ def box_masks(
         Masks (n, 1, *size), True inside the union of the boxes.
 
     Raises:
-        TypeError, ValueError: An argument is of the wrong type or out of range.
+        TypeError, ValueError: An argument has the wrong type or is out of range.
 
     Reference:
         French et al. 2019, section 3.3; there all four parameters of the box are random, as with a range of areas here.
