@@ -123,13 +123,23 @@ def box_masks(
 )
 def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
     # torch's Beta distribution takes no generator. So the weight is b / (a + b) of two Gamma(alpha) variables. Each of
-    # them is Gamma(alpha + 1) times uniform^(1 / alpha), in logarithms, since for a small alpha both underflow.
-    shape = torch.full((2, n), alpha + 1, dtype=torch.float64, device=device)
+    # them is Gamma(alpha + 1) times uniform^(1 / alpha), in logarithms, since for a small alpha both underflow. In
+    # float32, since not every device has float64.
+    shape = torch.full((2, n), alpha + 1, dtype=torch.float32, device=device)
     gamma = torch._standard_gamma(shape, generator=generator).log()
-    uniform = torch.rand((2, n), generator=generator, dtype=torch.float64, device=device)
+    uniform = torch.rand((2, n), generator=generator, dtype=torch.float32, device=device)
     power = torch.log1p(-uniform)
     weight = torch.sigmoid(gamma[1] - gamma[0] + (power[1] - power[0]) / alpha)
-    return weight.to(torch.float32).view(n, 1, *[1] * dims)
+    return weight.view(n, 1, *[1] * dims)
+
+
+@operator(
+    "random_rows(SymInt n, float p, Generator? generator, Device device) -> Tensor",
+    lambda n, *others: torch.empty(n, dtype=torch.bool, device=others[-1]),
+    random=True,
+)
+def random_rows(n: int, p: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    return torch.rand(n, generator=generator, dtype=torch.float32, device=device) < p
 
 
 def _without_autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

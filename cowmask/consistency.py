@@ -1,13 +1,15 @@
 """The consistency loss of mean teacher training (Tarvainen & Valpola 2017) with the paper's confidence factor."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from cowmask._checks import arguments, predictions
 
-Distance = Literal["mse", "bce", "ce"]
+Distance = Literal["mse", "sse", "bce", "ce"]
+
+THRESHOLD = 0.97  # the paper's, appendix C.3.4
 
 
 def consistency_loss(
@@ -16,14 +18,15 @@ def consistency_loss(
     mask: Tensor | None = None,
     *,
     valid: Tensor | None = None,
-    threshold: float = 0.97,
+    confidence: Tensor | None = None,
+    threshold: float | None = None,
     per_pixel: bool = False,
     distance: Distance = "mse",
 ) -> Tensor:
     """Return how far the student is from the teacher, scaled by the confidence of the teacher.
 
         d = mean_k (softmax(s) - t)^2
-        c = [max_k t > threshold], averaged over the valid pixels unless `per_pixel`
+        c = [max_k t > threshold], or confidence; averaged over the valid pixels unless `per_pixel`
         loss = sum(d * mask * valid * c) / number of valid pixels
 
     Args:
@@ -33,10 +36,13 @@ def consistency_loss(
             pixels stay in the denominator, as in Listing 2.
         valid: Pixels that count at all, bool, (B, 1, *size) or (B, *size). Other pixels, such as padding, are left out
             of the sum, of the denominator and of the confidence.
-        threshold: Probability above which the teacher is confident. The paper takes 0.97 (appendix C.3.4).
+        confidence: How sure the teacher is, in [0, 1], in place of the threshold: (B,) for each image, or (B, 1, *size)
+            or (B, *size) for each pixel. For mixing methods, mixed like the student's images.
+        threshold: Probability above which the teacher is confident. None takes the paper's 0.97 (appendix C.3.4) for
+            (B, K, *size), and no threshold for (B, K): labels that were mixed by area have no confident class.
         per_pixel: False scales the whole loss by the mean confidence, as the paper does. True masks each pixel.
-        distance: "mse"; "bce", the mean over classes of the binary cross-entropy of the probabilities (appendix A);
-            or "ce", `-sum_k t log softmax(s)`.
+        distance: "mse"; "sse", the squared distance summed over classes; "bce", the mean over classes of the binary
+            cross-entropy of the probabilities (appendix A); or "ce", `-sum_k t log softmax(s)`.
 
     Returns:
         A float32 scalar, differentiable in both inputs. It is 0 if no pixel is valid.
@@ -45,17 +51,25 @@ def consistency_loss(
         TypeError, ValueError: An argument has the wrong type, shape or range.
 
     Reference:
-        French et al. 2019, Listings 2 and 3. Weight it by 10 (good from 3 to 30, Figure 8).
+        French et al. 2019, Listings 2 and 3. The paper weights "mse" by 10 (good from 3 to 30, Figure 8), for the 11
+        classes of CamVid. A weight w of "mse" at K classes is w / K of "sse", which does not depend on K: 0.9. The
+        authors' public code takes "sse" with weight 1.
 
     Example:
         >>> logits, probs = torch.zeros(2, 5, 8, 8), torch.eye(5)[torch.zeros(2, 8, 8).long()].movedim(-1, 1)
         >>> consistency_loss(logits, probs)
         tensor(0.1600)
     """
-    predictions.pair(student_logits, teacher_probs)
-    threshold = arguments.number("threshold", threshold, arguments.FRACTION)
+    student_logits, teacher_probs = predictions.pair(student_logits, teacher_probs)
+    if threshold is not None:
+        threshold = arguments.number("threshold", threshold, arguments.FRACTION)
+        if confidence is not None:
+            raise ValueError("confidence takes the place of the threshold: pass one of them")
+    elif student_logits.ndim > 2:
+        threshold = THRESHOLD
     arguments.flag("per_pixel", per_pixel)
-    arguments.choice("distance", distance, ("mse", "bce", "ce"))
+    arguments.choice("distance", distance, get_args(Distance))
+    certainty = None if confidence is None else predictions.confidences(confidence, student_logits)
     weight = None if mask is None else predictions.pixel_map("mask", mask, student_logits)
     counted = None if valid is None else predictions.valid_pixels(valid, student_logits)
 
@@ -63,15 +77,18 @@ def consistency_loss(
     if counted is not None:
         # Predictions of padding may be NaN. Multiplied by 0 they would stay NaN, as would their gradients.
         student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
-    predictions.in_unit_range(teacher.detach())
+    arguments.unit_range(teacher.detach(), "teacher_probs", "pass logits.softmax(1)")
     terms = _distances(student, teacher, distance)  # (B, *size)
-    confident = (teacher.amax(1) > threshold).float()  # (B, *size)
+    if certainty is not None:
+        confident = certainty.expand_as(terms)  # (B, *size)
+    else:
+        confident = torch.ones_like(terms) if threshold is None else (teacher.amax(1) > threshold).float()
     if weight is not None:
         terms = terms * weight.float()
     if counted is None:
         n_valid: int | Tensor = terms.numel()
     else:
-        terms, confident = terms * counted, confident * counted
+        terms, confident = terms * counted, confident.where(counted, 0)
         n_valid = counted.expand_as(terms).sum().clamp(min=1)
     factor = confident if per_pixel else confident.sum() / n_valid
     return (terms * factor).sum() / n_valid
@@ -79,8 +96,9 @@ def consistency_loss(
 
 def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
     """Return `d`, (B, *size), of logits and probabilities (B, K, *size)."""
-    if distance == "mse":
-        return (logits.softmax(1) - teacher).square().mean(1)
+    if distance in ("mse", "sse"):
+        squares = (logits.softmax(1) - teacher).square()
+        return squares.mean(1) if distance == "mse" else squares.sum(1)
     log_student = logits.log_softmax(1)
     if distance == "ce":
         return -(teacher * log_student).sum(1)

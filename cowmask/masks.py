@@ -165,3 +165,11 @@ def constant_masks(
 ) -> Tensor:
     """Draw blending masks (n, 1, *[1] * dims) that are constant over each image, of Beta(alpha, alpha); for MixUp."""
     return _draw.constant_masks(n, dims, alpha, generator, arguments.draw_device(generator, device))
+
+
+@torch.no_grad()
+def random_rows(
+    n: int, p: float, generator: torch.Generator | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Draw bool (n,), each True with probability p; for the transforms' `p`."""
+    return _draw.random_rows(n, p, generator, arguments.draw_device(generator, device))

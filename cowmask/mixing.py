@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from cowmask._backends import BACKENDS
 from cowmask._checks import arguments, batches
 from cowmask._operators import operator
 from cowmask._select import select
+from cowmask._subclasses import like, plain
 
 
 def mix(a: Tensor, b: Tensor, mask: Tensor, *, backend: str = "auto") -> Tensor:
@@ -21,13 +23,13 @@ def mix(a: Tensor, b: Tensor, mask: Tensor, *, backend: str = "auto") -> Tensor:
     Args:
         a: Any shape and dtype; floating for a floating mask. Usually images or class probabilities (B, C, *size).
         b: Of the shape, dtype and device of `a`.
-        mask: Bool, or floating in [0, 1]; broadcasts to `a`, as (B, 1, *size) does. The values are not checked, since
-            that would wait for the device.
+        mask: Bool, or floating in [0, 1]; broadcasts to `a`, as (B, 1, *size) does, also for `a` (B, *size). The values
+            are not checked, since that would wait for the device.
         backend: "torch"; "triton", for bool masks, a kernel that reads only the selected parts of `a` and `b`; or
             "auto", Triton on a GPU where it works.
 
     Returns:
-        A new tensor like `a`. The inputs are not modified.
+        A new tensor like `a`, of its type (a tv_tensor stays one). The inputs are not modified.
 
     Raises:
         TypeError, ValueError: Dtypes, devices or shapes do not match, or the named backend cannot take them.
@@ -45,8 +47,9 @@ def mix(a: Tensor, b: Tensor, mask: Tensor, *, backend: str = "auto") -> Tensor:
         tensor([1., 0.])
     """
     batches.pair(a, b)
-    batches.mixing_mask(mask, a)
-    return _mix_each_by([mask], [a], [b], backend)[0]
+    mask = batches.mixing_mask(mask, a)
+    (mixed,) = _mix_each_by([mask], [plain(a)], [plain(b)], backend)
+    return like(mixed, a)
 
 
 def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0, *, backend: str = "auto") -> Tensor:
@@ -54,14 +57,14 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0, *, backend: str =
 
     Args:
         x: Any shape and dtype; floating for a floating mask.
-        mask: Bool, or floating in [0, 1]; broadcasts to `x`, as (B, 1, *size) does. The values are not checked, since
-            that would wait for the device.
+        mask: Bool, or floating in [0, 1]; broadcasts to `x`, as (B, 1, *size) does, also for `x` (B, *size). The values
+            are not checked, since that would wait for the device.
         fill: A number, or a tensor on the device of `x` that broadcasts to it, such as (C, 1, 1) for one value per
             channel. It is converted to the dtype of `x`.
         backend: As for `mix`.
 
     Returns:
-        A new tensor like `x`. The inputs are not modified.
+        A new tensor like `x`, of its type (a tv_tensor stays one). The inputs are not modified.
 
     Raises:
         TypeError, ValueError: Dtypes, devices or shapes do not match, or the named backend cannot take them.
@@ -79,8 +82,9 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0, *, backend: str =
         tensor([1.0000, 0.5000])
     """
     arguments.tensor("x", x)
-    batches.mixing_mask(mask, x)
-    return _mix_each_by([mask], [batches.fill_like(x, fill)], [x], backend)[0]
+    mask = batches.mixing_mask(mask, x)
+    (erased,) = _mix_each_by([mask], [batches.fill_like(x, fill)], [plain(x)], backend)
+    return like(erased, x)
 
 
 def mix_batch(
@@ -100,9 +104,7 @@ def mix_batch(
         backend: As for `mix`.
     """
     dense = [i for i in range(len(tensors)) if i not in labels]
-    masks = [mask[:, 0] if tensors[i].ndim == mask.ndim - 1 else mask for i in dense]
-    for i, mask_of_i in zip(dense, masks, strict=True):
-        batches.mixing_mask(mask_of_i, tensors[i])
+    masks = [batches.mixing_mask(mask, tensors[i]) for i in dense]
     others = None if partners is None else [partners[i] for i in dense]
     mixed = dict(zip(dense, _mix_each_by(masks, [tensors[i] for i in dense], others, backend), strict=True))
     for i in labels:
@@ -117,7 +119,12 @@ def _mix_each_by(
     selects, device = masks[0].dtype == torch.bool, masks[0].device
     if arguments.choice("backend", backend, BACKENDS) == "triton" and not selects:
         raise ValueError(f'backend="triton" selects by a bool mask, got {masks[0].dtype}: try mask.bool()')
-    if selects and (backend == "triton" or (backend == "auto" and device.type == "cuda")):
+    kernel = selects and (backend == "triton" or (backend == "auto" and device.type == "cuda"))
+    if kernel and _is_transformed(*a, *(b or ())):  # the operator would fail, or lose the tangents in silence
+        if backend == "triton":
+            raise ValueError('backend="triton" takes no torch.func and no forward-mode derivatives: name "torch"')
+        kernel = False
+    if kernel:
         # Rolling by len - 1 the other way is rolling by one.
         whole, b_roll = (a, len(a[0]) - 1) if b is None else (b, 0)
         a = [x.expand_as(like) for x, like in zip(a, whole, strict=True)]  # a fill is a scalar
@@ -126,6 +133,14 @@ def _mix_each_by(
     if b is None:
         return [mix_rolled(x, mask) for x, mask in zip(a, masks, strict=True)]
     return [_where_or_lerp(x, y, mask) for x, y, mask in zip(a, b, masks, strict=True)]
+
+
+def _is_transformed(*tensors: Tensor) -> bool:
+    """Tell whether torch.func (grad, vmap, jvp, ...) or forward-mode differentiation is at work."""
+    if torch.compiler.is_compiling():
+        return False
+    has_tangent = any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+    return has_tangent or torch._C._are_functorch_transforms_active()
 
 
 def _mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
@@ -151,7 +166,7 @@ _WITH_PREVIOUS = ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, 
 class _MixWithPrevious(torch.autograd.Function):
     """Mix image i with image i - 1, in torch.
 
-    The `select` operator does the same, but torch.func.grad cannot pass through an operator on lists of tensors.
+    The `select` operator does the same, but torch.func cannot pass through an operator on lists of tensors.
     """
 
     @staticmethod
@@ -165,6 +180,7 @@ class _MixWithPrevious(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -174,6 +190,20 @@ class _MixWithPrevious(torch.autograd.Function):
         for images, previous in _WITH_PREVIOUS:
             out[previous] += _where_or_lerp(zero, grad[images], mask[images])
         return out, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_tangent: Tensor | None, mask_tangent: Tensor | None) -> Tensor:
+        x, mask = ctx.saved_tensors
+        tangent = mix_rolled(torch.zeros_like(x) if x_tangent is None else x_tangent, mask)
+        return tangent if mask_tangent is None else tangent + mask_tangent * (x.roll(1, 0) - x)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], x: Tensor, mask: Tensor) -> tuple[Tensor, int]:
+        x, mask = (
+            tensor.expand(info.batch_size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+            for tensor, axis in zip((x, mask), in_dims, strict=True)
+        )
+        return _where_or_lerp(x, x.roll(1, 1), mask), 0
 
 
 @operator(

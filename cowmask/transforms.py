@@ -8,30 +8,60 @@ no state between calls, and train() and eval() change nothing.
 """
 
 import inspect
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from cowmask._checks import arguments, batches
-from cowmask.masks import box_masks, constant_masks, cow_masks
+from cowmask._subclasses import like
+from cowmask.masks import box_masks, constant_masks, cow_masks, random_rows
 from cowmask.mixing import erase, mix_batch, one_hot
 
 
 class _Transform(nn.Module):
+    _mixes: bool
+
+    def __init__(self, p: float, ndim: int) -> None:
+        super().__init__()
+        self.p = arguments.number("p", p, arguments.FRACTION)
+        self.ndim = arguments.spatial_axes(ndim)
+
     @abstractmethod
+    def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
+        """Draw masks (n, 1, *size) of `n` images that are all changed."""
+
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one mask per image, (B, 1, *size), on the device of the images (B, C, *size)."""
+        """Draw one mask per image, on the device of the images.
+
+        Args:
+            images: (B, C, *size).
+            generator: Source of randomness, on the device of the images. None takes torch's default generator.
+
+        Returns:
+            For CowMix and CutMix bool (B, 1, *size), True = taken from the partner. For CowOut and CutOut bool
+            (B, 1, *size), True = kept. For MixUp the partner's weights (B, 1, 1, ...), float32 in [0, 1]. An image that
+            is not changed, with probability 1 - p, has a mask that changes nothing.
+        """
+        batches.image_batch(images, self.ndim, generator, mixes=self._mixes)
+        masks = self._draw(len(images), images.shape[2:], generator=generator, device=images.device)
+        if self.p == 1:
+            return masks
+        changed = random_rows(len(images), self.p, generator, images.device).view(-1, *[1] * (self.ndim + 1))
+        return masks * changed if self._mixes else masks | ~changed
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters)
 
 
 class _Mixer(_Transform):
-    def __init__(self, num_classes: int | None) -> None:
-        super().__init__()
+    _mixes = True
+
+    def __init__(self, num_classes: int | None, p: float, ndim: int) -> None:
+        super().__init__(p, ndim)
         self.num_classes = None if num_classes is None else arguments.positive_int("num_classes", num_classes)
 
     def forward(
@@ -45,27 +75,37 @@ class _Mixer(_Transform):
         """Mix images and their targets with the same mask.
 
         Args:
-            images: (B, C, *size), 1 to 3 spatial axes.
+            images: (B, C, *size), with `ndim` spatial axes.
             targets: Dense targets (B, *size) or (B, X, *size), of any dtype, which are selected and never blended.
                 (MixUp blends floating ones and refuses the rest.) Or labels, (B,) integer (needs `num_classes`) or
-                (B, K) floating, which are mixed by the measured area.
+                (B, K) floating in [0, 1], which are mixed by the measured area. (Bounding boxes in [0, 1] cannot be
+                told from labels: do not pass them.)
             partner: What to mix in: as many tensors as are mixed, of the same shapes. None mixes image i with image
-                i - 1 of the batch.
+                i - 1 of the batch, and leaves a batch of one as it is.
             mask: Masks to apply, (B, 1, *size), in place of drawn masks.
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
-            As many mixed tensors as came: one tensor, or a tuple.
+            As many mixed tensors as came, new ones: one tensor, or a tuple. Each has the type of the tensor that it
+            replaces (a tv_tensor stays one). Labels (B,) become plain (B, num_classes).
 
         Raises:
-            TypeError, ValueError: A tensor has the wrong type or shape, or a batch of one comes without `partner`.
+            TypeError, ValueError: A tensor has the wrong type or shape.
+
+        Warns:
+            UserWarning: A batch of one comes without `partner`. Compiled code does not warn.
         """
-        tensors, partners, labels = batches.to_mix(images, targets, partner, generator)
+        tensors, partners, labels = batches.to_mix(images, targets, partner, self.ndim, generator)
         tensors = [self._as_mixable(x, i in labels) for i, x in enumerate(tensors)]
         partners = partners and [self._as_mixable(x, i in labels) for i, x in enumerate(partners)]
-        mask = self.sample(images, generator) if mask is None else batches.image_masks(mask, images)
-        mixed = mix_batch(tensors, partners, mask, labels)
-        return mixed[0] if len(mixed) == 1 else tuple(mixed)
+        mask = None if mask is None else batches.image_masks(mask, images)
+        if partners is None and len(images) == 1:
+            _warn_of_one()
+            mixed = [x.clone() for x in tensors]
+        else:
+            mixed = mix_batch(tensors, partners, self.sample(images, generator) if mask is None else mask, labels)
+        results = [like(y, x) if y.ndim == x.ndim else y for x, y in zip((images, *targets), mixed, strict=True)]
+        return results[0] if len(results) == 1 else tuple(results)
 
     def _as_mixable(self, x: Tensor, is_label: bool) -> Tensor:
         """Return dense tensors as they are, and labels as (B, K)."""
@@ -75,14 +115,18 @@ class _Mixer(_Transform):
             raise ValueError(f"labels of shape (B,) need {type(self).__name__}(num_classes=...), got {tuple(x.shape)}")
         if x.ndim == 2 and self.num_classes not in (None, x.shape[1]):
             raise ValueError(f"labels (B, K) must be of num_classes={self.num_classes} classes, got {tuple(x.shape)}")
-        return x if x.ndim == 2 or self.num_classes is None else one_hot(x, self.num_classes)
+        if x.ndim == 1 and self.num_classes is not None:
+            return one_hot(x, self.num_classes)
+        arguments.unit_range(x.detach(), "labels (B, K)", "only labels and dense targets can be mixed")
+        return x
 
 
 class _Eraser(_Transform):
+    _mixes = False
     fill: float | Tensor
 
-    def __init__(self, fill: float | Tensor) -> None:
-        super().__init__()
+    def __init__(self, fill: float | Tensor, p: float, ndim: int) -> None:
+        super().__init__(p, ndim)
         if isinstance(fill, Tensor):
             self.register_buffer("fill", fill, persistent=False)  # follows .to(device)
         else:
@@ -94,19 +138,19 @@ class _Eraser(_Transform):
         """Erase parts of images, and pass targets through.
 
         Args:
-            images: (B, C, *size), 1 to 3 spatial axes.
+            images: (B, C, *size), with `ndim` spatial axes.
             targets: Anything; returned unchanged.
             mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn masks. Draw them with `sample` if
                 `consistency_loss` needs them too.
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
-            The erased images, or a tuple of them and the targets.
+            The erased images, of the type of the images, or a tuple of them and the targets.
 
         Raises:
             TypeError, ValueError: A tensor has the wrong type or shape.
         """
-        batches.image_batch(images, generator)
+        batches.image_batch(images, self.ndim, generator, mixes=False)
         fill = batches.fill_like(images, self.fill)
         mask = self.sample(images, generator) if mask is None else batches.image_masks(mask, images)
         return (erase(images, mask, fill), *targets) if targets else erase(images, mask, fill)
@@ -122,6 +166,8 @@ class CowMix(_Mixer):
         proportion: Expected fraction taken from the partner, in [0, 1]. The paper takes 0.5.
         spacing: As for `cow_masks`.
         num_classes: Number of classes of integer labels (B,).
+        p: Probability that an image is mixed at all, drawn for each image.
+        ndim: Spatial axes: 1 for signals (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Reference:
         French et al. 2019, section 3.4 and Listing 3.
@@ -140,14 +186,15 @@ class CowMix(_Mixer):
         *,
         spacing: Sequence[float] | None = None,
         num_classes: int | None = None,
+        p: float = 1.0,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(num_classes)
+        super().__init__(num_classes, p, ndim)
         arguments.cow_settings(sigma, proportion, spacing)
         self.sigma, self.proportion, self.spacing = _detached(sigma), _detached(proportion), spacing
 
-    def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw bool masks (B, 1, *size), True = taken from the partner, on the device of the images."""
-        return _sample(cow_masks, images, generator, self.sigma, self.proportion, spacing=self.spacing)
+    def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
+        return cow_masks(n, size, self.sigma, self.proportion, spacing=self.spacing, **where)
 
 
 @final
@@ -160,6 +207,8 @@ class CowOut(_Eraser):
             for each image.
         spacing: As for `cow_masks`.
         fill: What erased pixels become: a number, or a tensor such as (C, 1, 1). 0 is the mean of a normalised image.
+        p: Probability that anything is erased from an image, drawn for each image.
+        ndim: Spatial axes: 1 for signals (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Reference:
         French et al. 2019, section 3.4 and Listing 2.
@@ -178,14 +227,15 @@ class CowOut(_Eraser):
         *,
         spacing: Sequence[float] | None = None,
         fill: float | Tensor = 0.0,
+        p: float = 1.0,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(fill)
+        super().__init__(fill, p, ndim)
         arguments.cow_settings(sigma, proportion, spacing)
         self.sigma, self.proportion, self.spacing = _detached(sigma), _detached(proportion), spacing
 
-    def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw bool masks (B, 1, *size), True = kept, on the device of the images."""
-        return _sample(cow_masks, images, generator, self.sigma, self.proportion, spacing=self.spacing)
+    def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
+        return cow_masks(n, size, self.sigma, self.proportion, spacing=self.spacing, **where)
 
 
 @final
@@ -197,6 +247,8 @@ class CutMix(_Mixer):
         aspect, n_boxes, clip: As for `box_masks`. The original CutMix is `area=(0, 1), aspect=height / width,
             clip=True`.
         num_classes: Number of classes of integer labels (B,).
+        p: Probability that an image is mixed at all, drawn for each image.
+        ndim: Spatial axes: 1 for signals (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Reference:
         French et al. 2019, section 3.3 and Listing 3; Yun et al. 2019.
@@ -215,14 +267,15 @@ class CutMix(_Mixer):
         n_boxes: int = 1,
         clip: bool = False,
         num_classes: int | None = None,
+        p: float = 1.0,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(num_classes)
+        super().__init__(num_classes, p, ndim)
         arguments.box_settings(area, aspect, n_boxes, clip)
         self.area, self.aspect, self.n_boxes, self.clip = _detached(area), aspect, n_boxes, clip
 
-    def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw bool masks (B, 1, *size), True = taken from the partner, on the device of the images."""
-        return _sample(box_masks, images, generator, self.area, self.aspect, n_boxes=self.n_boxes, clip=self.clip)
+    def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
+        return box_masks(n, size, self.area, self.aspect, n_boxes=self.n_boxes, clip=self.clip, **where)
 
 
 @final
@@ -233,6 +286,8 @@ class CutOut(_Eraser):
         area: Fraction *erased*, in [0, 1], as for `box_masks` (`CowOut.proportion` is the fraction kept).
         aspect, n_boxes, clip: As for `box_masks`. The original Cutout is a square: `aspect=1, clip=True`.
         fill: What erased pixels become: a number, or a tensor such as (C, 1, 1).
+        p: Probability that anything is erased from an image, drawn for each image.
+        ndim: Spatial axes: 1 for signals (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Reference:
         French et al. 2019, section 3.3 and Listing 2; DeVries & Taylor 2017.
@@ -250,14 +305,15 @@ class CutOut(_Eraser):
         n_boxes: int = 1,
         clip: bool = False,
         fill: float | Tensor = 0.0,
+        p: float = 1.0,
+        ndim: int = 2,
     ) -> None:
-        super().__init__(fill)
+        super().__init__(fill, p, ndim)
         arguments.box_settings(area, aspect, n_boxes, clip)
         self.area, self.aspect, self.n_boxes, self.clip = _detached(area), aspect, n_boxes, clip
 
-    def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw bool masks (B, 1, *size), True = kept, on the device of the images."""
-        return ~_sample(box_masks, images, generator, self.area, self.aspect, n_boxes=self.n_boxes, clip=self.clip)
+    def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
+        return ~box_masks(n, size, self.area, self.aspect, n_boxes=self.n_boxes, clip=self.clip, **where)
 
 
 @final
@@ -268,6 +324,8 @@ class MixUp(_Mixer):
         alpha: The partner's weight is drawn from Beta(alpha, alpha), alpha above 0. At 1 it is uniform, and for small
             alpha it is near 0 or 1.
         num_classes: Number of classes of integer labels (B,).
+        p: Probability that an image is mixed at all, drawn for each image.
+        ndim: Spatial axes: 1 for signals (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
 
     Reference:
         Zhang et al. 2018; Verma et al. 2019 (ICT) for consistency training.
@@ -278,14 +336,12 @@ class MixUp(_Mixer):
         (torch.Size([4, 3, 32, 32]), torch.Size([4, 5, 32, 32]))
     """
 
-    def __init__(self, alpha: float = 1.0, *, num_classes: int | None = None) -> None:
-        super().__init__(num_classes)
+    def __init__(self, alpha: float = 1.0, *, num_classes: int | None = None, p: float = 1.0, ndim: int = 2) -> None:
+        super().__init__(num_classes, p, ndim)
         self.alpha = arguments.number("alpha", alpha, arguments.POSITIVE)
 
-    def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw the partner's weights (B, 1, 1, ...) float32 in [0, 1], on the device of the images."""
-        batches.image_batch(images)
-        return constant_masks(len(images), images.ndim - 2, self.alpha, generator, images.device)
+    def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
+        return constant_masks(n, len(size), self.alpha, **where)
 
     def _as_mixable(self, x: Tensor, is_label: bool) -> Tensor:
         if not is_label and not x.dtype.is_floating_point:
@@ -300,9 +356,10 @@ def _detached(values: arguments.Values) -> arguments.Values:
     return values.detach() if isinstance(values, Tensor) else values  # so that a Parameter does not become the module's
 
 
-def _sample(
-    draw: Callable[..., Tensor], images: Tensor, generator: torch.Generator | None, *args: Any, **options: Any
-) -> Tensor:
-    """Draw one mask per image, on the images' device."""
-    size = batches.image_batch(images).shape[2:]
-    return draw(len(images), size, *args, **options, generator=generator, device=images.device)
+def _warn_of_one() -> None:
+    if not torch.compiler.is_compiling():  # which cannot trace a warning
+        warnings.warn(
+            "a batch of one image has no partner in the batch, and is not mixed: pass partner=, or drop the last batch "
+            "with DataLoader(drop_last=True)",
+            stacklevel=5,  # the line that calls the module
+        )

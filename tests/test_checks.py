@@ -162,7 +162,8 @@ MASKS: list[Case] = [
     ({"mask": None}, TypeError, "mask must be a tensor, got NoneType"),
     ({"mask": BOOLS.int()}, TypeError, r"mask must be bool \(select\) or floating \(blend\), got torch.int32: try"),
     ({"mask": BOOLS.to(ON_META)}, ValueError, "mask is on meta, but"),
-    ({"mask": some(2, 1, 4, 6, dtype=torch.bool)}, ValueError, r"mask of shape \(2, 1, 4, 6\) does not broadcast"),
+    ({"mask": some(2, 1, 4, 6, dtype=torch.bool)}, ValueError, r"mask of shape \(2, 1, 4, 6\) .*: pass \(2, 1, 4, 5\)"),
+    ({"mask": some(2, 4, 5, dtype=torch.bool)}, ValueError, r"mask of shape \(2, 4, 5\) .*: pass mask\[:, None\]"),
     ({"mask": some(3, 1, 4, 5, dtype=torch.bool)}, ValueError, "does not broadcast"),
     ({"mask": some(1, 2, 1, 4, 5, dtype=torch.bool)}, ValueError, "does not broadcast"),
 ]
@@ -204,7 +205,8 @@ LOSS: list[Case] = [
     ({"student_logits": PREDICTIONS.long()}, TypeError, "student_logits must be floating, got torch.int64"),
     ({"teacher_probs": [0.5]}, TypeError, "teacher_probs must be a tensor"),
     ({"teacher_probs": some(2, 4, 5, dtype=torch.long)}, TypeError, "teacher_probs must be floating"),
-    ({"teacher_probs": some(2, 3, 4, 6)}, ValueError, "must have the same shape"),
+    ({"teacher_probs": some(2, 3, 4, 6)}, ValueError, "must have the same shape.*torch.nn.functional.interpolate"),
+    ({"teacher_probs": some(2, 4, 4, 5)}, ValueError, r"same shape, got \(2, 3, 4, 5\) and \(2, 4, 4, 5\)$"),
     ({"teacher_probs": PREDICTIONS.to(ON_META)}, ValueError, "must be on one device, got cpu and meta"),
     ({"student_logits": some(5), "teacher_probs": some(5)}, ValueError, r"\(B, K, \*size\) or \(B, K\), not empty"),
     ({"student_logits": some(0, 3), "teacher_probs": some(0, 3)}, ValueError, "not empty"),
@@ -217,14 +219,26 @@ LOSS: list[Case] = [
     ({"valid": some(2, 4, 5)}, TypeError, r"valid must be bool, got torch.float32: try valid.bool\(\)"),
     ({"valid": some(2, 4, 6, dtype=torch.bool)}, ValueError, r"valid of shape .* pass \(2, 1, 4, 5\)"),
     ({"threshold": 97}, ValueError, "threshold must be finite, at least 0 and at most 1, got 97"),
-    ({"threshold": None}, TypeError, "threshold must be a number"),
+    ({"threshold": "high"}, TypeError, "threshold must be a number"),
+    ({"threshold": 0.5, "confidence": some(2)}, ValueError, "confidence takes the place of the threshold"),
+    ({"confidence": some(3)}, ValueError, r"confidence of shape \(3,\) does not fit"),
+    ({"confidence": 3 * some(2)}, ValueError, r"confidence must be in \[0, 1\], got 3 to 3"),
+    ({"confidence": some(2).long()}, TypeError, "confidence must be floating in .* or bool, got torch.int64"),
+    ({"confidence": some(2).to(ON_META)}, ValueError, "confidence is on meta"),
     ({"per_pixel": "no"}, TypeError, "per_pixel must be True or False, got str"),
-    ({"distance": "kl"}, ValueError, "distance must be .mse., .bce. or .ce., got str 'kl'"),
+    ({"distance": "kl"}, ValueError, "distance must be .mse., .sse., .bce. or .ce., got str 'kl'"),
     ({"distance": None}, ValueError, "distance must be"),
 ]
 NUM_CLASSES: list[Case] = [
     ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
     ({"num_classes": 10.0}, TypeError, "num_classes must be an integer"),
+]
+P_AND_AXES: list[Case] = [
+    ({"p": 2}, ValueError, "p must be finite, at least 0 and at most 1, got 2"),
+    ({"p": "half"}, TypeError, "p must be a number"),
+    ({"ndim": 0}, ValueError, r"ndim must be 1 \(signals\), 2 \(images\) or 3 \(volumes\), got int 0"),
+    ({"ndim": 2.0}, ValueError, "ndim must be 1"),
+    ({"ndim": True}, ValueError, "ndim must be 1"),
 ]
 ALPHA: list[Case] = [
     ({"alpha": 0}, ValueError, "alpha must be finite, above 0, got 0"),
@@ -237,11 +251,11 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], list[Case]]] = {
     mix: ({"a": IMAGES, "b": IMAGES, "mask": BOOLS}, MIX),
     erase: ({"x": IMAGES, "mask": BOOLS}, ERASE),
     consistency_loss: ({"student_logits": PREDICTIONS, "teacher_probs": PREDICTIONS}, LOSS),
-    CowMix: ({}, [*SIGMA, *fractions("proportion"), *NUM_CLASSES]),
-    CowOut: ({}, [*SIGMA, *fractions("proportion"), *FILLS]),
-    CutMix: ({}, [*BOXES, *fractions("area"), *NUM_CLASSES]),
-    CutOut: ({}, [*BOXES, *fractions("area"), *FILLS]),
-    MixUp: ({}, [*ALPHA, *NUM_CLASSES]),
+    CowMix: ({}, [*SIGMA, *fractions("proportion"), *NUM_CLASSES, *P_AND_AXES]),
+    CowOut: ({}, [*SIGMA, *fractions("proportion"), *FILLS, *P_AND_AXES]),
+    CutMix: ({}, [*BOXES, *fractions("area"), *NUM_CLASSES, *P_AND_AXES]),
+    CutOut: ({}, [*BOXES, *fractions("area"), *FILLS, *P_AND_AXES]),
+    MixUp: ({}, [*ALPHA, *NUM_CLASSES, *P_AND_AXES]),
 }
 
 

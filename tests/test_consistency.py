@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,8 @@ def reference(
     p, log_p = softmax(s, 1), log_softmax(s, 1)
     if distance == "mse":
         d = ((p - t) ** 2).mean(1)
+    elif distance == "sse":
+        d = ((p - t) ** 2).sum(1)
     elif distance == "bce":
         d = -(t * log_p + (1 - t) * np.log(1 - p)).mean(1)
     else:
@@ -33,7 +37,7 @@ def reference(
 
 @pytest.mark.parametrize("shape", [(4, 5), (2, 7, 9, 11), (2, 3, 4, 5, 6)])
 @pytest.mark.parametrize("per_pixel", [False, True])
-@pytest.mark.parametrize("distance", ["mse", "bce", "ce"])
+@pytest.mark.parametrize("distance", get_args(Distance))
 def test_is_the_definition(shape: tuple[int, ...], per_pixel: bool, distance: Distance) -> None:
     logits, probs = predictions(*shape)
     pixels = (shape[0], *shape[2:])
@@ -76,7 +80,7 @@ def test_padding_counts_nowhere() -> None:
     assert consistency_loss(logits, probs, valid=torch.zeros_like(valid)) == 0
 
 
-@pytest.mark.parametrize("distance", ["mse", "bce", "ce"])
+@pytest.mark.parametrize("distance", get_args(Distance))
 def test_gradients_reach_both_and_survive_certainty(distance: Distance) -> None:
     logits, probs = predictions(2, 3, 4, 4)
     logits[0] *= 1000  # softmax gives exact zeros and ones
@@ -99,3 +103,45 @@ def test_autocast_and_half_precision_are_computed_in_float32() -> None:
     half = consistency_loss(logits.half(), probs.half())
     assert half.dtype == torch.float32
     assert torch.allclose(half, loss, rtol=0.02)
+
+
+def test_the_threshold_is_the_papers_for_maps_and_none_for_labels() -> None:
+    logits, probs = predictions(2, 5, 8, 8)
+    assert torch.equal(consistency_loss(logits, probs), consistency_loss(logits, probs, threshold=0.97))
+    logits, probs = torch.randn(4, 1000), torch.rand(4, 1000).softmax(1)  # no class is near 0.97
+    squared = (logits.softmax(1) - probs).square().mean()
+    assert torch.allclose(consistency_loss(logits, probs), squared)
+    assert consistency_loss(logits, probs, threshold=0.97) == 0
+
+
+@pytest.mark.parametrize("per_pixel", [False, True])
+def test_confidence_takes_the_place_of_the_threshold(per_pixel: bool) -> None:
+    logits, probs = predictions(2, 5, 8, 6)
+    valid = torch.rand(2, 8, 6) < 0.7
+    certain = probs.amax(1) > 0.8
+    expected = consistency_loss(logits, probs, valid=valid, threshold=0.8, per_pixel=per_pixel)
+    for confidence in (certain, certain[:, None].float(), certain.double()):
+        loss = consistency_loss(logits, probs, valid=valid, confidence=confidence, per_pixel=per_pixel)
+        assert torch.allclose(loss, expected)
+    nowhere = certain.float().masked_fill(~valid, torch.nan)  # what is not valid is not looked at
+    loss = consistency_loss(logits, probs, valid=valid, confidence=nowhere, per_pixel=per_pixel)
+    assert torch.allclose(loss, expected)
+
+
+def test_confidence_of_each_image() -> None:
+    confidence = torch.tensor([0.2, 0.9, 0.4])
+    logits, probs = predictions(3, 5, 8, 6)
+    squared = (logits.softmax(1) - probs).square().mean((1, 2, 3))
+    loss = consistency_loss(logits, probs, confidence=confidence, per_pixel=True)
+    assert torch.allclose(loss, (squared * confidence).mean())
+    assert torch.allclose(consistency_loss(logits, probs, confidence=confidence), squared.mean() * confidence.mean())
+    logits, probs = predictions(3, 7)
+    squared = (logits.softmax(1) - probs).square().mean(1)
+    loss = consistency_loss(logits, probs, confidence=confidence, per_pixel=True)
+    assert torch.allclose(loss, (squared * confidence).mean())
+
+
+def test_the_sum_over_classes_is_k_times_the_mean() -> None:
+    logits, probs = predictions(2, 11, 8, 6)
+    mean, total = (consistency_loss(logits, probs, distance=distance) for distance in ("mse", "sse"))
+    assert torch.allclose(11 * mean, total)

@@ -1,5 +1,6 @@
 """The kernel that selects equals `torch.where` bit for bit. See `tests/kernels.py`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from cowmask import CowMix, CowOut, erase, mix
 from cowmask.mixing import mix_batch
@@ -237,3 +239,21 @@ def test_short_axes_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spy.launches == 0
     torch.ops.cowmask.select([x], [x], [mask.expand_as(x)], 2, 0, "auto")
     assert spy.launches == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # what torch's forward mode is made with
+def test_functional_transforms_are_left_to_torch() -> None:
+    a, b, tangent = (torch.randn(3, 2, 16, 70, device=DEVICE) for _ in range(3))
+    mask = torch.rand(3, 1, 16, 70, device=DEVICE) < 0.5
+    calls: list[Callable[[str], Any]] = [
+        lambda backend: torch.func.jvp(lambda x: mix(x, b, mask, backend=backend), (a,), (tangent,))[1],
+        lambda backend: torch.func.vmap(lambda x: mix(x, b[0], mask[0], backend=backend))(a),
+        lambda backend: torch.func.grad(lambda x: mix(x, b, mask, backend=backend).square().sum())(a),
+        lambda backend: torch.func.grad(lambda x: erase(x, mask, backend=backend).square().sum())(a),
+    ]
+    for call in calls:
+        assert torch.equal(call("auto"), call("torch"))
+        with pytest.raises(ValueError, match=r'takes no torch\.func and no forward-mode derivatives: name "torch"'):
+            call("triton")
+    with forward_ad.dual_level(), pytest.raises(ValueError, match="no forward-mode"):
+        mix(a, forward_ad.make_dual(b, tangent), mask, backend="triton")

@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from cowmask import erase, mix
 from cowmask.mixing import mix_rolled
@@ -78,6 +79,33 @@ def test_function_transforms() -> None:
     assert torch.allclose(gradient, torch.func.grad(lambda y: mix(y, y.roll(1, 0), mask).square().sum())(x))
 
 
+torchs_own = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # what forward mode is made with
+
+
+@torchs_own
+@pytest.mark.parametrize("mask", [torch.rand(3, 1, 4, 5) < 0.5, torch.rand(3, 1, 4, 5)], ids=["bool", "floating"])
+def test_vmap_and_jvp_go_through_in_batch_mixing(mask: Tensor) -> None:
+    x, tangent, several = torch.randn(3, 2, 4, 5), torch.randn(3, 2, 4, 5), torch.randn(3, 7, 2, 4, 5)
+    found, expected = (
+        torch.func.jvp(call, (x,), (tangent,))
+        for call in (lambda y: mix_rolled(y, mask), lambda y: mix(y, y.roll(1, 0), mask))
+    )
+    assert torch.allclose(found[0], expected[0])
+    assert torch.allclose(found[1], expected[1])
+    mapped = torch.func.vmap(mix_rolled, in_dims=(1, None), out_dims=1)(several, mask)
+    assert torch.allclose(mapped, torch.stack([mix_rolled(y, mask) for y in several.unbind(1)], 1))
+    masks = torch.stack([mask, mask.flip(0)])
+    mapped = torch.func.vmap(mix_rolled, in_dims=(None, 0))(x, masks)
+    assert torch.allclose(mapped, torch.stack([mix_rolled(x, one) for one in masks]))
+
+
+@torchs_own
+def test_jvp_of_a_blending_mask() -> None:
+    x, mask, tangent = torch.randn(3, 2, 4, 5), torch.rand(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
+    found = torch.func.jvp(lambda weight: mix_rolled(x, weight), (mask,), (tangent,))[1]
+    assert torch.allclose(found, tangent * (x.roll(1, 0) - x))
+
+
 LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "contiguous": lambda x: x,
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -114,6 +142,13 @@ def test_any_layout_gives_the_same_values(layout: str, dtype: torch.dtype) -> No
 def test_masks_broadcast(mask_shape: tuple[int, ...]) -> None:
     a, b, mask = torch.rand(4, 3, 6, 8), torch.rand(4, 3, 6, 8), torch.rand(mask_shape) < 0.5
     assert torch.equal(mix(a, b, mask), torch.where(mask.expand(a.shape), b, a))
+
+
+def test_masks_with_a_channel_axis_serve_tensors_without_one() -> None:
+    a, b, mask = torch.rand(4, 6, 8), torch.rand(4, 6, 8), torch.rand(4, 1, 6, 8) < 0.5
+    assert torch.equal(mix(a, b, mask), torch.where(mask[:, 0], b, a))
+    assert torch.equal(erase(a, mask), torch.where(mask[:, 0], a, 0))
+    assert torch.equal(mix(a, b, mask.float()), torch.where(mask[:, 0], b, a))
 
 
 def test_in_batch_mixing_keeps_out_what_is_not_selected() -> None:

@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -27,6 +27,8 @@ TRANSFORMS: list[nn.Module] = [
     MixUp(alpha=0.3, num_classes=7),
     CowOut(fill=torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)),
     CutOut(area=0.3),
+    CowMix(num_classes=7, p=0.5),
+    CutOut(p=0.5),
 ]
 every_transform = pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda transform: type(transform).__name__)
 SIZES = [(65 + 3 * i, 70 + 7 * i) for i in range(12)]
@@ -96,7 +98,7 @@ def test_compiled_training_step_has_the_gradient_of_the_eager_one() -> None:
     assert torch.equal(*gradients)
 
 
-@pytest.mark.parametrize("distance", ["mse", "bce", "ce"])
+@pytest.mark.parametrize("distance", get_args(Distance))
 def test_the_loss_compiles_whole(distance: Distance) -> None:
     logits, probs = torch.randn(4, 5, 40, 50, requires_grad=True), torch.randn(4, 5, 40, 50).mul(5).softmax(1)
     mask, valid = torch.rand(4, 1, 40, 50) < 0.5, torch.rand(4, 1, 40, 50) < 0.9

@@ -22,7 +22,11 @@ X = some(4, 3, 16, 18)
 LABELS = torch.tensor([0, 1, 2, 1])
 FORWARD: list[Case] = [
     ((X.numpy(),), {}, TypeError, "images must be a tensor, got ndarray"),
-    ((X[0, 0],), {}, ValueError, r"images must be \(B, C, \*size\) with 1 to 3 spatial axes, got shape \(16, 18\)"),
+    ((X[0, 0],), {}, ValueError, r"images must be \(B, C, H, W\) for ndim=2, got shape \(16, 18\): the first axis"),
+    ((X[None],), {}, ValueError, r"videos .*: y = transform\(x.flatten\(0, 1\)\); y = y.unflatten\(0, x.shape\[:2\]\)"),
+    ((X[None],), {}, ValueError, r"for a batch \(B, C, D, H, W\) set ndim=3"),
+    ((X[0],), {}, ValueError, r"got shape \(3, 16, 18\): .*without channels pass images\[:, None\]; .*set ndim=1"),
+    ((X[None, None],), {}, ValueError, r"got shape \(1, 1, 4, 3, 16, 18\): the first axis is the batch"),
     ((X[:0],), {}, ValueError, r"images must not be empty, got shape \(0, 3, 16, 18\)"),
     ((X,), {"generator": 3}, TypeError, "generator must be a torch.Generator"),
     ((X,), {"generator": 3, "mask": some(4, 1, 16, 18)}, TypeError, "generator must be a torch.Generator"),
@@ -40,7 +44,17 @@ FORWARD: list[Case] = [
     ((X,), {"mask": some(4, 1, 16, 18, dtype=torch.bool).to(ON_META)}, ValueError, "mask is on meta"),
 ]
 FORWARD_MIXERS: list[Case] = [
-    ((X[:1],), {}, ValueError, r"a batch of one image has no partner.*partner=.*drop_last=True"),
+    ((X[0],), {}, ValueError, r"a single image cannot be mixed: mix batches, .*loop or in a collate_fn"),
+    ((X, X[:2]), {}, ValueError, r"targets\[0\] must be dense.*: pass as many targets as images, 4"),
+    ((X, LABELS.float()), {}, ValueError, r"targets\[0\] must be dense.*: try targets\[0\].long\(\) with num_classes"),
+    ((X, some(4, 4) * 7), {}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got 7 to 7"),
+    ((X, some(4, 4)), {"partner": (X, some(4, 4) - 2)}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got -1"),
+    (
+        (X, some(4, 7)),
+        {"partner": (X, LABELS)},
+        ValueError,
+        r"partner\[1\] must have shape .*for both, or probabilities",
+    ),
     ((X, X[..., 1:]), {}, ValueError, r"targets\[0\] must be dense, .* or labels, .*got \(4, 3, 16, 17\)"),
     ((X, X[1:]), {}, ValueError, r"targets\[0\] must be dense"),
     ((X, X, X[:, :, None]), {}, ValueError, r"targets\[1\] must be dense"),
@@ -48,7 +62,6 @@ FORWARD_MIXERS: list[Case] = [
     ((X, [0, 1, 2, 1]), {}, TypeError, r"targets\[0\] must be a tensor, got list"),
     ((X, X.to(ON_META)), {}, ValueError, r"targets\[0\] is on meta, but the images are on cpu"),
     ((X, LABELS), {}, ValueError, r"labels of shape \(B,\) need .*\(num_classes=...\)"),
-    ((X[..., 0], X[:, 0, :, 0]), {}, ValueError, r"may be dense targets or labels of 16 classes: pass \(4, 1, 16\)"),
     ((X, X), {"partner": X}, ValueError, "partner must hold as many tensors as are mixed, 2, got 1"),
     ((X,), {"partner": 3}, TypeError, "partner must be a tensor, or a tuple of as many as are mixed, got int"),
     ((X, [0, 1, 2, 1]), {"partner": (X, X)}, TypeError, r"targets\[0\] must be a tensor, got list"),
@@ -56,7 +69,12 @@ FORWARD_MIXERS: list[Case] = [
     ((X, some(4, 3, dtype=torch.long)), {}, ValueError, r"targets\[0\] must be dense.*: try targets\[0\].float\(\)"),
     ((X, LABELS * 1j), {}, ValueError, r"targets\[0\] must be dense"),
     ((X,), {"partner": [None]}, TypeError, r"partner\[0\] must be a tensor"),
-    ((X,), {"partner": X[1:]}, ValueError, r"partner\[0\] must have shape"),
+    (
+        (X,),
+        {"partner": X[1:]},
+        ValueError,
+        r"partner\[0\] must have shape .*, got \(3, .*: pass as many partners .*, 4",
+    ),
     ((X,), {"partner": X.double()}, ValueError, r"partner\[0\] must have dtype torch.float32, got torch.float64"),
     ((X,), {"partner": X.to(ON_META)}, ValueError, r"partner\[0\] must have device cpu, got meta"),
 ]
@@ -82,6 +100,7 @@ FORWARD_MIXUP: list[Case] = [
 ]
 FORWARD_ERASERS: list[Case] = [
     ((X,), {"partner": X}, TypeError, "partner"),
+    ((X[0],), {}, ValueError, r"for a single image pass images\[None\]"),
 ]
 MIXERS = [CowMix(), CutMix(), MixUp()]
 WITH_CLASSES = [CowMix(num_classes=3), CutMix(num_classes=3), MixUp(num_classes=3)]
@@ -101,7 +120,12 @@ TRANSFORM_CALLS = [
             [((X,), {}, ValueError, "sigma holds 3 per-mask values, but 4")],
         ),
         ([CowMix(spacing=(1, 1, 1))], [((X,), {}, ValueError, "spacing must have one number per axis: expected 2")]),
-        ([CutMix(aspect=2.0)], [((X[..., 0],), {}, ValueError, "aspect is height over width")]),
+        ([CutMix(aspect=2.0, ndim=1)], [((X[..., 0],), {}, ValueError, "aspect is height over width")]),
+        ([CowMix(ndim=3), CutOut(ndim=3)], [((X,), {}, ValueError, r"\(B, C, D, H, W\) for ndim=3.*set ndim=2")]),
+        (
+            [CowMix(ndim=1), MixUp(ndim=1)],
+            [((X[..., 0], X[:, 0, :, 0]), {}, ValueError, r"may be dense .* or labels of 16 .*: pass \(4, 1, 16\)")],
+        ),
     )
     for transform in transforms
     for number, case in enumerate(cases)

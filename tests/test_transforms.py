@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def test_cutout_erases_its_area_and_cowout_keeps_its_proportion() -> None:
 @pytest.mark.parametrize("size", [(50,), (17, 23), (9, 8, 7)])
 def test_every_number_of_axes(make: Any, size: tuple[int, ...]) -> None:
     x = images(3, *size)
-    assert make()(x).shape == x.shape
+    assert make(ndim=len(size))(x).shape == x.shape
 
 
 @pytest.mark.parametrize("make", [*MIXERS, *ERASERS])
@@ -118,7 +119,8 @@ def test_uint8_images_stay_uint8() -> None:
 
 
 def test_repr_shows_the_arguments() -> None:
-    assert repr(CowMix(sigma=(2, 8))) == "CowMix(sigma=(2, 8), proportion=0.5, spacing=None, num_classes=None)"
+    assert repr(MixUp(num_classes=3)) == "MixUp(alpha=1.0, num_classes=3, p=1.0, ndim=2)"
+    assert repr(CowOut(spacing=(1, 2))).startswith("CowOut(sigma=(4, 16), proportion=(0.0, 1.0), spacing=(1, 2), fill=")
 
 
 def test_values_given_as_a_parameter_are_none_of_the_modules() -> None:
@@ -126,3 +128,44 @@ def test_values_given_as_a_parameter_are_none_of_the_modules() -> None:
     for transform in (CowMix(4 + values), CowMix(proportion=values), CutMix(area=values), CutOut(area=values)):
         assert not list(transform.parameters())
         assert transform(images(2)).grad_fn is None
+
+
+@pytest.mark.parametrize("make", MIXERS)
+def test_a_batch_of_one_is_not_mixed_and_looks_like_any_other_batch(make: Any) -> None:
+    transform = make(num_classes=4)
+    given = images(1), torch.rand(1, 5, 24, 36), torch.tensor([2]), torch.rand(1, 4)
+    given[0][0, 0, 0, 0] = torch.inf  # blending it with itself would make a NaN
+    with pytest.warns(UserWarning, match="a batch of one.*partner=.*drop_last=True") as seen:
+        mixed = transform(*given)
+    assert seen[0].filename == __file__
+    for before, after in zip((*given[:2], torch.eye(4)[[2]], given[3]), mixed, strict=True):
+        assert torch.equal(before, after)
+        assert before.data_ptr() != after.data_ptr()
+    several = transform(*(x.expand(3, *x.shape[1:]) for x in given))
+    assert [x.dtype for x in several] == [x.dtype for x in mixed]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        transform(*given, partner=given)
+
+
+@pytest.mark.parametrize("make", [*MIXERS, *ERASERS])
+def test_p_is_the_share_of_images_that_change(make: Any) -> None:
+    x = torch.rand(2000, 1, 6, 7)
+    changed = (make(p=0.3)(x) != x).flatten(1).any(1).float().mean()
+    always = (make()(x) != x).flatten(1).any(1).float().mean()
+    assert abs(changed - 0.3 * always) < 0.05
+    assert torch.equal(make(p=0)(x), x)
+
+
+def test_labels_of_images_that_are_not_mixed_stay_whole() -> None:
+    x, labels = images(200), torch.arange(200) % 4
+    mixed, soft = CutMix(num_classes=4, p=0.5)(x, labels)
+    same = (mixed == x).flatten(1).all(1)
+    assert 60 < same.sum() < 140
+    assert torch.equal(soft[same], torch.eye(4)[labels[same]])
+
+
+def test_p_of_one_draws_the_masks_that_there_were_without_it() -> None:
+    x = images()
+    drawn = [CowMix(p=p).sample(x, torch.Generator().manual_seed(0)) for p in (1.0, 0.999999)]
+    assert torch.equal(*drawn)

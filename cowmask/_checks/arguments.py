@@ -10,6 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from cowmask import _subclasses
+from cowmask._operators import operator
+
 Values = float | tuple[float, float] | Tensor  # a number, a (low, high) range, or a CPU tensor (n,) of per-mask values
 
 # `Values` after `values` has checked them: [low, high] of the range to draw from and None, or [] and a tensor (n,)
@@ -51,6 +54,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, (float, int, numbers.Real)) and not isinstance(value, bool)
 
 
+def is_integer(value: object) -> bool:
+    return isinstance(value, (int, numbers.Integral, torch.SymInt)) and not isinstance(value, bool)
+
+
 def number(name: str, value: Any, interval: Interval, what: str = "a number") -> float:
     if not is_number(value):
         raise TypeError(f"{name} must be {what}, got {describe(value)}")
@@ -76,7 +83,7 @@ def fill_value(name: str, value: Any, dtype: torch.dtype) -> float:
 
 
 def positive_int(name: str, value: Any) -> int:
-    if not isinstance(value, (int, numbers.Integral, torch.SymInt)) or isinstance(value, bool):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an integer, got {describe(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
@@ -156,6 +163,12 @@ def box_settings(area: Any, aspect: Any, n_boxes: Any, clip: Any) -> None:
         number("aspect", aspect, POSITIVE)
 
 
+def spatial_axes(value: Any) -> int:
+    if is_integer(value) and 1 <= value <= 3:
+        return int(value)
+    raise ValueError(f"ndim must be 1 (signals), 2 (images) or 3 (volumes), got {describe(value)}")
+
+
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {describe(value)}")
@@ -219,9 +232,22 @@ def mask_dtype(dtype: Any) -> torch.dtype:
 def tensor(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {describe(value)}")
-    if value.layout != torch.strided or value.is_nested:
+    if value.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got a nested one: try {name}.to_padded_tensor(0)")
+    if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}: try {name}.to_dense()")
+    if _subclasses.is_wrapper(value):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a plain tensor, got a {kind}: pass the tensor in it, as {name}.to_local()")
     return value
+
+
+@operator("check_unit_range(Tensor x, str name, str hint) -> ()", lambda *_: None)
+def unit_range(x: Tensor, name: str, hint: str) -> None:
+    """Check that a tensor's values are in [0, 1], with some tolerance."""
+    # Values are read on a CPU only, where reading waits for nothing. As an operator, since a compiler cannot read them.
+    if x.device.type == "cpu" and ((x < -0.01) | (x > 1.01)).any():  # 16-bit softmax exceeds 1 a little
+        raise ValueError(f"{name} must be in [0, 1], got {x.min():g} to {x.max():g}: {hint}")
 
 
 def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:

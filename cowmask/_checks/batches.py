@@ -7,36 +7,69 @@ import torch
 from torch import Tensor
 
 from cowmask._checks import arguments
+from cowmask._subclasses import plain
+
+AXES = {1: "(B, C, L)", 2: "(B, C, H, W)", 3: "(B, C, D, H, W)"}  # of images, by their number of spatial axes
 
 
 def to_mix(
-    images: Any, targets: Sequence[Any], partner: Any, generator: Any
+    images: Any, targets: Sequence[Any], partner: Any, ndim: int, generator: Any
 ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Collection[int]]:
     """Check all that a mixing transform takes, except for the mask.
 
     Returns:
         The tensors to mix; their partners, or None for the batch itself rolled by one; the positions of the labels.
     """
-    image_batch(images, generator)
+    image_batch(images, ndim, generator, mixes=True)
     tensors = (images, *targets)
     labels = [position + 1 for position, target in enumerate(targets) if is_labels(position, target, images)]
-    return tensors, _partners(partner, tensors), labels
+    partners = _partners(partner, tensors)
+    return [plain(x) for x in tensors], partners and [plain(x) for x in partners], labels
 
 
-def image_batch(images: Any, generator: Any = None) -> Tensor:
-    """Check images (B, C, *size), and that a generator to draw masks for them is on their device."""
+def image_batch(images: Any, ndim: int, generator: Any = None, *, mixes: bool) -> Tensor:
+    """Check images (B, C, *size), and that a generator to draw masks for them is on their device.
+
+    Args:
+        images: `ndim` spatial axes.
+        ndim: Spatial axes.
+        generator: None, or the source of randomness.
+        mixes: Whether they are mixed, so that an error does not advise a batch of one.
+    """
     arguments.tensor("images", images)
-    if not 3 <= images.ndim <= 5:
-        raise ValueError(f"images must be (B, C, *size) with 1 to 3 spatial axes, got shape {tuple(images.shape)}")
+    if images.ndim != ndim + 2:
+        raise ValueError(
+            f"images must be {AXES[ndim]} for ndim={ndim}, got shape {tuple(images.shape)}: "
+            + "; ".join(_advice(images, ndim, mixes))
+        )
     if 0 in images.shape:
         raise ValueError(f"images must not be empty, got shape {tuple(images.shape)}")
     arguments.draw_device(generator, images.device)
     return images
 
 
+def _advice(images: Tensor, ndim: int, mixes: bool) -> list[str]:
+    """Return what to write, by what the images may be that do not have `ndim` spatial axes."""
+    advice = []
+    if images.ndim == ndim + 1 and mixes:
+        advice.append("a single image cannot be mixed: mix batches, in the training loop or in a collate_fn")
+    elif images.ndim == ndim + 1:
+        advice.append("for a single image pass images[None]")
+    if images.ndim == ndim + 1:
+        advice.append("for a batch without channels pass images[:, None]")
+    if images.ndim == ndim + 3:
+        advice.append(
+            "for a batch of videos (B, T, C, ...) fold time into the batch: y = transform(x.flatten(0, 1)); "
+            "y = y.unflatten(0, x.shape[:2])"
+        )
+    if images.ndim - 2 in AXES:
+        advice.append(f"for a batch {AXES[images.ndim - 2]} set ndim={images.ndim - 2}")
+    return advice or ["the first axis is the batch, and the second the channels"]
+
+
 def image_masks(mask: Any, images: Tensor) -> Tensor:
     """Check masks (B, 1, *size) for images (B, C, *size)."""
-    mixing_mask(mask, images)
+    mask = mixing_mask(mask, images)
     if mask.ndim != images.ndim or mask.shape[1] != 1:
         raise ValueError(f"mask must be (B, 1, *size) = {(len(images), 1, *images.shape[2:])}, got {tuple(mask.shape)}")
     return mask
@@ -62,6 +95,10 @@ def is_labels(position: int, target: Any, images: Tensor) -> bool:
         hint = ""
         if len(shape) == 2 and integer:
             hint = f": try {name}.squeeze(1)" if shape[1] == 1 else f": try {name}.float()"
+        elif len(shape) == 1 and floating and batched:
+            hint = f": try {name}.long() with num_classes"
+        elif len(shape) > 0 and shape[0] != len(images):
+            hint = f": pass as many targets as images, {len(images)}"
         raise ValueError(
             f"{name} must be dense, {(len(images), '...', *size)} with at most one axis between, or labels, "
             f"({len(images)},) integer or ({len(images)}, K) floating; got {tuple(shape)} {target.dtype}" + hint
@@ -71,11 +108,6 @@ def is_labels(position: int, target: Any, images: Tensor) -> bool:
 
 def _partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor] | None:
     if partner is None:
-        if len(tensors[0]) == 1:
-            raise ValueError(
-                "a batch of one image has no partner in the batch: pass partner=, "
-                "or drop the last batch with DataLoader(drop_last=True)"
-            )
         return None
     partner = (partner,) if isinstance(partner, Tensor) else partner
     if not arguments.is_sequence(partner):
@@ -89,8 +121,21 @@ def _partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor] | Non
         for name in ("shape", "dtype", "device"):
             expected, came = getattr(x, name), getattr(other, name)
             if expected != came:
-                raise ValueError(f"partner[{position}] must have {name} {expected}, got {came}")
+                hint = _partner_hint(x, other)
+                raise ValueError(f"partner[{position}] must have {name} {_words(expected)}, got {_words(came)}" + hint)
     return partner
+
+
+def _partner_hint(x: Tensor, other: Tensor) -> str:
+    if len(other.shape) and other.shape[1:] == x.shape[1:]:
+        return f": pass as many partners as images, {len(x)}" if len(other) != len(x) else ""
+    if x.dtype.is_floating_point != other.dtype.is_floating_point:
+        return ": pass class indices for both, or probabilities for both, such as one-hot ones"
+    return ""
+
+
+def _words(value: Any) -> Any:
+    return tuple(value) if isinstance(value, torch.Size) else value
 
 
 def pair(a: Any, b: Any) -> None:
@@ -103,7 +148,10 @@ def pair(a: Any, b: Any) -> None:
 
 
 def mixing_mask(mask: Any, x: Tensor) -> Tensor:
-    """Check that the mask is bool or floating, on the device of x, and broadcasts to the shape of x."""
+    """Return a mask that is bool or floating, on the device of x, and broadcasts to the shape of x.
+
+    For x (B, *size), the mask may be (B, 1, *size).
+    """
     arguments.tensor("mask", mask)
     if mask.dtype != torch.bool and not mask.dtype.is_floating_point:
         raise TypeError(f"mask must be bool (select) or floating (blend), got {mask.dtype}: try mask.bool()")
@@ -111,24 +159,25 @@ def mixing_mask(mask: Any, x: Tensor) -> Tensor:
         raise TypeError(f"a floating mask blends floating tensors only, got {x.dtype}: pass a bool mask to select")
     if mask.device != x.device:
         raise ValueError(f"mask is on {mask.device}, but the images are on {x.device}")
-    if not _broadcasts(mask, x):
-        raise ValueError(
-            f"mask of shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}: pass (B, 1, *size)"
-        )
-    return mask
+    squeezed = plain(mask[:, 0] if mask.ndim == x.ndim + 1 and mask.shape[1] == 1 else mask)
+    if not _broadcasts(squeezed, x):
+        with_channels = mask.ndim == x.ndim - 1 and mask.ndim > 1 and _broadcasts(mask[:, None], x)
+        fits = "mask[:, None]" if with_channels else (len(x), 1, *x.shape[2:]) if x.ndim > 2 else tuple(x.shape)
+        raise ValueError(f"mask of shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}: pass {fits}")
+    return squeezed
 
 
 def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
     """Return the fill as a tensor of the dtype of x that broadcasts to the shape of x."""
     if not isinstance(fill, Tensor):
-        return x.new_full((), arguments.fill_value("fill", fill, x.dtype))
+        return plain(x).new_full((), arguments.fill_value("fill", fill, x.dtype))
     if arguments.tensor("fill", fill).device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
     if fill.dtype != x.dtype and (not x.dtype.is_floating_point or fill.dtype.is_complex):
         raise TypeError(f"fill of {fill.dtype} does not fit x of {x.dtype}: try fill.to({x.dtype})")
     if not _broadcasts(fill, x):
         raise ValueError(f"fill of shape {tuple(fill.shape)} does not broadcast to {tuple(x.shape)}: try (C, 1, 1)")
-    return fill.to(x.dtype)
+    return plain(fill).to(x.dtype)
 
 
 def _broadcasts(small: Tensor, x: Tensor) -> bool:

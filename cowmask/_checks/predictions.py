@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from cowmask._checks import arguments
-from cowmask._operators import operator
+from cowmask._subclasses import plain
 
 
-def pair(student_logits: Any, teacher_probs: Any) -> None:
+def pair(student_logits: Any, teacher_probs: Any) -> tuple[Tensor, Tensor]:
     """Check that logits and probabilities are floating, of one shape with a class axis, and on one device."""
     for name, value in (("student_logits", student_logits), ("teacher_probs", teacher_probs)):
         if not arguments.tensor(name, value).dtype.is_floating_point:
@@ -24,24 +24,18 @@ def pair(student_logits: Any, teacher_probs: Any) -> None:
             "output pass torch.cat((zeros, logits), 1) and torch.cat((1 - probs, probs), 1)"
         )
     if student_logits.shape != teacher_probs.shape:
+        resize = student_logits.shape[:2] == teacher_probs.shape[:2] and student_logits.ndim == teacher_probs.ndim > 2
         raise ValueError(
             f"student_logits and teacher_probs must have the same shape, got {tuple(student_logits.shape)} and "
             f"{tuple(teacher_probs.shape)}"
+            + (": resize the logits by torch.nn.functional.interpolate" if resize else "")
         )
     if student_logits.device != teacher_probs.device:
         raise ValueError(
             f"student_logits and teacher_probs must be on one device, got {student_logits.device} and "
             f"{teacher_probs.device}"
         )
-
-
-@operator("check_probabilities(Tensor probs) -> ()", lambda _: None)
-def in_unit_range(probs: Tensor) -> None:
-    # Values are read on a CPU only, where reading waits for nothing. As an operator, since a compiler cannot read them.
-    if probs.device.type == "cpu" and ((probs < -0.01) | (probs > 1.01)).any():  # 16-bit softmax exceeds 1 a little
-        raise ValueError(
-            f"teacher_probs must be in [0, 1], got {probs.min():g} to {probs.max():g}: pass logits.softmax(1)"
-        )
+    return plain(student_logits), plain(teacher_probs)
 
 
 def valid_pixels(valid: Any, logits: Tensor) -> Tensor:
@@ -64,4 +58,15 @@ def pixel_map(name: str, value: Any, logits: Tensor) -> Tensor:
             f"{name} of shape {tuple(value.shape)} does not fit predictions {tuple(logits.shape)}: "
             f"pass {(pixels[0], 1, *pixels[1:])}"
         )
-    return squeezed
+    return plain(squeezed)
+
+
+def confidences(value: Any, logits: Tensor) -> Tensor:
+    """Return `confidence` as (B, *size), or with axes of 1 that broadcast to it, in float32."""
+    if not arguments.tensor("confidence", value).dtype.is_floating_point and value.dtype != torch.bool:
+        raise TypeError(f"confidence must be floating in [0, 1] or bool, got {value.dtype}")
+    if value.shape == logits.shape[:1]:  # one for each image
+        value = value.view(-1, *[1] * (logits.ndim - 2))
+    value = pixel_map("confidence", value, logits).float()
+    arguments.unit_range(value.detach(), "confidence", "pass the probability of the teacher's class, or a share")
+    return value
