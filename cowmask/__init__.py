@@ -5,6 +5,8 @@ from cowmask.masks import box_masks, cow_masks
 from cowmask.mixing import erase, mix
 from cowmask.transforms import CowMix, CowOut, CutMix, CutOut, MixUp
 
+__version__ = "0.2.0"
+
 __all__ = [
     "CowMix",
     "CowOut",
