@@ -157,17 +157,16 @@ def _where_or_lerp(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None
 
 def mix_rolled(x: Tensor, mask: Tensor) -> Tensor:
     """Return `mix(x, x.roll(1, 0), mask)` without the rolled copy."""
-    return _where_or_lerp(x, x.roll(1, 0), mask) if mask.requires_grad else _MixWithPrevious.apply(x, mask)
+    if mask.requires_grad or _is_transformed(x, mask):
+        return _where_or_lerp(x, x.roll(1, 0), mask)
+    return _MixWithPrevious.apply(x, mask)
 
 
 _WITH_PREVIOUS = ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, None)))  # rows, and the rows before
 
 
 class _MixWithPrevious(torch.autograd.Function):
-    """Mix image i with image i - 1, in torch.
-
-    The `select` operator does the same, but torch.func cannot pass through an operator on lists of tensors.
-    """
+    """Mix image i with image i - 1, in torch: what the `select` operator does, for floating masks too."""
 
     @staticmethod
     def forward(x: Tensor, mask: Tensor) -> Tensor:
@@ -180,7 +179,6 @@ class _MixWithPrevious(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -190,20 +188,6 @@ class _MixWithPrevious(torch.autograd.Function):
         for images, previous in _WITH_PREVIOUS:
             out[previous] += _where_or_lerp(zero, grad[images], mask[images])
         return out, None
-
-    @staticmethod
-    def jvp(ctx: Any, x_tangent: Tensor | None, mask_tangent: Tensor | None) -> Tensor:
-        x, mask = ctx.saved_tensors
-        tangent = mix_rolled(torch.zeros_like(x) if x_tangent is None else x_tangent, mask)
-        return tangent if mask_tangent is None else tangent + mask_tangent * (x.roll(1, 0) - x)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], x: Tensor, mask: Tensor) -> tuple[Tensor, int]:
-        x, mask = (
-            tensor.expand(info.batch_size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
-            for tensor, axis in zip((x, mask), in_dims, strict=True)
-        )
-        return _where_or_lerp(x, x.roll(1, 1), mask), 0
 
 
 @operator(
