@@ -31,7 +31,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from segmentation.datasets import DataError, read_picture
+from segmentation.data.datasets import DataError, read_picture
 
 SHORTER_SIDE = 64  # pixels, of images whose spectrum is taken
 LEVEL = 0.5  # of autocorrelation, where labels or images are compared with masks

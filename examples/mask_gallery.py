@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cowmask import CowMix, CutMix, cow_masks, mix
-from segmentation.datasets import load_street
+from segmentation.data.street import load_street
 
 SIGMAS = (0.1, 1, 2, 4, 8, 16, 32)  # pixels; at 0.1 nothing is blurred
 PROPORTIONS = (0.25, 0.5, 0.75)

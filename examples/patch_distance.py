@@ -27,7 +27,9 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from segmentation.datasets import VOID, DataError, Dataset, Split, load_camvid, load_street
+from segmentation.data.camvid import load_camvid
+from segmentation.data.datasets import VOID, DataError, Dataset, Split
+from segmentation.data.street import load_street
 
 BINS = 2**18  # of a distance in [0, 1]
 SPLITS = ("train", "val", "test")

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from segmentation import campaign
-from segmentation.campaign import Summary
+from segmentation.campaigns import runner
+from segmentation.campaigns.plots import save_sweep
+from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
-from segmentation.plots import save_sweep
 
 # The values of the figures are in pictures that the text of the paper does not repeat. It names a few, and each range
 # here holds them and reaches beyond: weights from 3 to 30, 10 being best (Figure 8); EMA, of little effect (Figure 9);
@@ -40,7 +40,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(campaign.Options):
+class Options(runner.Options):
     """Options of the sweep; those of the trainings stand after --."""
 
     parameter: Literal["consistency-weight", "ema", "sigma", "proportion"]
@@ -83,10 +83,10 @@ def report(
     print(f"Written: {options.parameter}.json and {options.parameter}.png in {options.out}.")
 
 
-def main(options: Options, passed: Sequence[str], command: Sequence[str] = campaign.TRAINER) -> None:
+def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
     """Train what is not trained yet, and report; `passed` goes to each training, `command` is the trainer."""
     jobs = {
-        value: campaign.subset_jobs(
+        value: runner.subset_jobs(
             options.out / options.parameter / value,
             options.method,
             options.subsets,
@@ -97,16 +97,16 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = campa
     }
     baseline = {}
     if options.baseline:
-        baseline["supervised"] = campaign.subset_jobs(options.out / "supervised", "supervised", options.subsets, passed)
+        baseline["supervised"] = runner.subset_jobs(options.out / "supervised", "supervised", options.subsets, passed)
     every = [job for group in (*jobs.values(), *baseline.values()) for job in group]
-    campaign.run(every, options.at_once, command)
+    runner.run(every, options.at_once, command)
     report(
         options,
-        {value: campaign.gather(group) for value, group in jobs.items()},
-        {name: campaign.gather(group) for name, group in baseline.items()},
-        campaign.provenance(every, passed),
+        {value: runner.gather(group) for value, group in jobs.items()},
+        {name: runner.gather(group) for name, group in baseline.items()},
+        runner.provenance(every, passed),
     )
 
 
 if __name__ == "__main__":
-    campaign.start(main, Options, __doc__)
+    runner.start(main, Options, __doc__)

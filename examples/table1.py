@@ -17,10 +17,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from segmentation import campaign
-from segmentation.campaign import Summary
+from segmentation.campaigns import runner
+from segmentation.campaigns.plots import save_comparison
+from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
-from segmentation.plots import save_comparison
 
 # Table 1: mean and standard deviation of 10 runs. Standard augmentation stopped after 50 epochs and CutMix after 100 of
 # the others' 300, for not converging.
@@ -50,7 +50,7 @@ HEADINGS = ("", "paper, mIoU %", "here, mIoU %", "paper, gap closed %", "here, g
 
 
 @dataclass(frozen=True)
-class Options(campaign.Options):
+class Options(runner.Options):
     """Options of the table; those of the trainings stand after --."""
 
     method: Annotated[tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD...")] = tuple(PAPER)
@@ -124,13 +124,13 @@ def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mappi
     print(f"Written: table1.json, table1.md and table1.png in {options.out}.")
 
 
-def main(options: Options, passed: Sequence[str], command: Sequence[str] = campaign.TRAINER) -> None:
+def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
     """Train what is not trained yet, and report; `passed` goes to each training, `command` is the trainer."""
-    jobs = {name: campaign.subset_jobs(options.out / name, name, options.subsets, passed) for name in options.method}
+    jobs = {name: runner.subset_jobs(options.out / name, name, options.subsets, passed) for name in options.method}
     every = [job for group in jobs.values() for job in group]
-    campaign.run(every, options.at_once, command)
-    report(options, {name: campaign.gather(group) for name, group in jobs.items()}, campaign.provenance(every, passed))
+    runner.run(every, options.at_once, command)
+    report(options, {name: runner.gather(group) for name, group in jobs.items()}, runner.provenance(every, passed))
 
 
 if __name__ == "__main__":
-    campaign.start(main, Options, __doc__)
+    runner.start(main, Options, __doc__)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from segmentation import campaign, label_tables
-from segmentation.label_tables import LabelTables
+from segmentation.campaigns import label_tables, runner
+from segmentation.campaigns.label_tables import LabelTables
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class Options(label_tables.Options):
 
 
 if __name__ == "__main__":
-    campaign.start(partial(label_tables.main, LabelTables(2, 5, "train_cityscapes.py", 2_975)), Options, __doc__)
+    runner.start(partial(label_tables.main, LabelTables(2, 5, "train_cityscapes.py", 2_975)), Options, __doc__)

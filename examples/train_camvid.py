@@ -8,7 +8,9 @@ DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valann
 """
 
 from segmentation.config import Config, ConfigError
-from segmentation.datasets import Dataset, load_camvid, load_street
+from segmentation.data.camvid import load_camvid
+from segmentation.data.datasets import Dataset
+from segmentation.data.street import load_street
 from segmentation.presets import camvid
 from segmentation.run import start
 

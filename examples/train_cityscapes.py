@@ -10,9 +10,9 @@ one of the paper's: half resolution, 100 labelled images, 100,000 iterations, te
 half and at full resolution.
 """
 
-from segmentation.cityscapes import load_cityscapes
 from segmentation.config import Config, ConfigError
-from segmentation.datasets import Dataset
+from segmentation.data.cityscapes import load_cityscapes
+from segmentation.data.datasets import Dataset
 from segmentation.presets import cityscapes
 from segmentation.run import start
 

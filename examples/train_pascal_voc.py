@@ -11,8 +11,8 @@ batches of 10, 100 labelled images, tested on the 1,449 validation images.
 """
 
 from segmentation.config import Config, ConfigError
-from segmentation.datasets import Dataset
-from segmentation.pascal_voc import load_pascal_voc
+from segmentation.data.datasets import Dataset
+from segmentation.data.pascal_voc import load_pascal_voc
 from segmentation.presets import pascal_voc
 from segmentation.run import start
 

@@ -27,7 +27,8 @@ from choose_sigma import (
     reduced,
 )
 from cowmask import cow_masks
-from segmentation.datasets import DataError, load_street
+from segmentation.data.datasets import DataError
+from segmentation.data.street import load_street
 
 SCRIPT = Path(choose_sigma.__file__)
 

@@ -1,4 +1,4 @@
-"""examples/segmentation/cityscapes.py."""
+"""examples/segmentation/data/cityscapes.py."""
 
 import pickle
 from pathlib import Path
@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from segmentation.cityscapes import CLASSES, COLOURS, TRAIN_IDS, load_cityscapes
-from segmentation.datasets import VOID, DataError, Split
+from segmentation.data.cityscapes import CLASSES, COLOURS, TRAIN_IDS, load_cityscapes
+from segmentation.data.datasets import VOID, DataError, Split
 from tests.miniature import make_cityscapes, pack
 from tests.splits import assert_same
 
@@ -75,7 +75,7 @@ def test_cityscapes_is_read_as_it_lies(tree: Path, published_labels: Any) -> Non
 
 
 def test_the_published_counts_need_no_note(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segmentation.cityscapes.PUBLISHED", (4, 2))
+    monkeypatch.setattr("segmentation.data.cityscapes.PUBLISHED", (4, 2))
     assert load_cityscapes([tree], SIZE)[1] == []
 
 

@@ -1,4 +1,4 @@
-"""examples/segmentation/label_tables.py, table2.py, table3.py, with a trainer that writes down what it was told."""
+"""segmentation/campaigns/label_tables.py, table2.py and table3.py, with a trainer that writes down what it was told."""
 
 import csv
 import json
@@ -12,12 +12,13 @@ import pytest
 
 import table2
 import table3
-from segmentation import campaign, cityscapes, label_tables, pascal_voc
-from segmentation.campaign import CampaignError, Summary
-from segmentation.label_tables import PAPER, ROWS, LabelTables, RowName
-from segmentation.plots import save_curves
+from segmentation.campaigns import label_tables, runner
+from segmentation.campaigns.label_tables import PAPER, ROWS, LabelTables, RowName
+from segmentation.campaigns.plots import save_curves
+from segmentation.campaigns.runner import CampaignError, Summary
+from segmentation.data import cityscapes, pascal_voc
 
-EXAMPLES = Path(campaign.__file__).parents[1]
+EXAMPLES = Path(runner.__file__).parents[2]
 # Scores its labels and seed: CowMix 5 points above supervised; the second class is missing from the first seed's data.
 FAKE = """
 import argparse, json, pathlib

@@ -1,4 +1,4 @@
-"""examples/segmentation/pascal_voc.py."""
+"""examples/segmentation/data/pascal_voc.py."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights
 
-from segmentation.datasets import VOID, DataError
-from segmentation.pascal_voc import CLASSES, COLOURS, PascalVocSplit, load_pascal_voc, voc_colour
+from segmentation.data.datasets import VOID, DataError
+from segmentation.data.pascal_voc import CLASSES, COLOURS, PascalVocSplit, load_pascal_voc, voc_colour
 from tests.miniature import STRIP, make_pascal_voc, pack, palette, save_mat, save_palette_png
 from tests.splits import assert_same
 
@@ -71,7 +71,7 @@ def test_the_training_set_is_that_of_both_without_vocs_validation_set(tree: Path
 
 
 def test_the_published_counts_need_no_note(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segmentation.pascal_voc.PUBLISHED", (8, 4))
+    monkeypatch.setattr("segmentation.data.pascal_voc.PUBLISHED", (8, 4))
     _, notes = load_pascal_voc([tree])
     assert len(notes) == 1
 

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 import patch_distance
 from patch_distance import Options, OptionsError, Score, boundaries, crop, margin, measure
-from segmentation.datasets import load_street
+from segmentation.data.street import load_street
 
 SCRIPT = Path(patch_distance.__file__)
 NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))

@@ -20,9 +20,10 @@ from segmentation.adversarial import (
     Shown,
     one_hot,
 )
-from segmentation.batches import Unlabelled
 from segmentation.config import Config
-from segmentation.datasets import VOID, load_street
+from segmentation.data.batches import Unlabelled
+from segmentation.data.datasets import VOID
+from segmentation.data.street import load_street
 from segmentation.objectives import Seen, View
 from segmentation.trainer import Trainer
 

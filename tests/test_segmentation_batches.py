@@ -1,10 +1,10 @@
-"""examples/segmentation/batches.py: which images come next, and which part of them."""
+"""examples/segmentation/data/batches.py: which images come next, and which part of them."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from segmentation.batches import (
+from segmentation.data.batches import (
     GREY,
     SUBSETS,
     Batches,
@@ -14,7 +14,7 @@ from segmentation.batches import (
     listed_subset,
     shuffled_batches,
 )
-from segmentation.datasets import VOID, DataError
+from segmentation.data.datasets import VOID, DataError
 from tests.splits import MadeSplit, numbered
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segmentation.batches import Unlabelled
+from segmentation.data.batches import Unlabelled
 from segmentation.methods import Augment, Erase, MethodName, Mix, build_method
 
 

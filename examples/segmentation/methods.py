@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp
-from segmentation.batches import Unlabelled
+from segmentation.data.batches import Unlabelled
 
 MethodName = Literal[
     "supervised",

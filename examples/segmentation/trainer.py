@@ -15,10 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from segmentation.adversarial import Adversarial
-from segmentation.batches import Batches, Crops, Place, Unlabelled, labelled_subset, listed_subset
 from segmentation.checkpoints import Checkpoints, write_whole
 from segmentation.config import Config, ConfigError
-from segmentation.datasets import VOID, Dataset, Split
+from segmentation.data.batches import Batches, Crops, Place, Unlabelled, labelled_subset, listed_subset
+from segmentation.data.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Evaluation, evaluate
 from segmentation.methods import Method, MethodName, build_method
 from segmentation.networks import Segmenter, build_network

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segmentation.campaign import Summary
+from segmentation.campaigns.runner import Summary
 
 # Of the palette of Okabe and Ito, which the colour-blind can tell apart, and a grey lighter than each of them.
 _HERE, _PAPER, _BASELINE = "#0072B2", "#BBBBBB", "#D55E00"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from torch import Tensor
 
-from segmentation.datasets import VOID, DataError, Dataset
-from segmentation.decoding import image_size, read_image, read_label
-from segmentation.files import Files
+from segmentation.data.datasets import VOID, DataError, Dataset
+from segmentation.data.decoding import image_size, read_image, read_label
+from segmentation.data.files import Files
 
 CLASSES = (
     "background",

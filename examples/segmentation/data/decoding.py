@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segmentation.datasets import DataError
-from segmentation.files import Files
+from segmentation.data.datasets import DataError
+from segmentation.data.files import Files
 
 
 def read_image(files: Files, name: str, size: tuple[int, int] | None = None) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segmentation.datasets import VOID, Dataset
-from segmentation.decoding import image_size, read_image, read_label
-from segmentation.files import Files
+from segmentation.data.datasets import VOID, Dataset
+from segmentation.data.decoding import image_size, read_image, read_label
+from segmentation.data.files import Files
 
 CLASSES = (
     "road",

@@ -25,7 +25,7 @@ SUBSETS = 10  # lines of camvid_subsets.txt
 
 def trainer(script: str) -> tuple[str, str]:
     """Return the command that trains by one of the examples."""
-    return sys.executable, str(Path(__file__).parents[1] / script)
+    return sys.executable, str(Path(__file__).parents[2] / script)
 
 
 TRAINER = trainer("train_camvid.py")

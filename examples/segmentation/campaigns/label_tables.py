@@ -11,10 +11,10 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from segmentation import campaign
-from segmentation.campaign import Job, Summary
+from segmentation.campaigns import runner
+from segmentation.campaigns.plots import save_curves
+from segmentation.campaigns.runner import Job, Summary
 from segmentation.methods import MethodName
-from segmentation.plots import save_curves
 
 PAPER = Path(__file__).parent / "paper_tables.csv"
 RowName = Literal[
@@ -68,9 +68,9 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse what could only fail later."""
         if not self.labelled or min(self.labelled) < 1:
-            raise campaign.CampaignError("--labelled must be numbers of at least 1.")
+            raise runner.CampaignError("--labelled must be numbers of at least 1.")
         if self.seeds < 1 or self.at_once < 1:
-            raise campaign.CampaignError("--seeds and --at-once must be at least 1.")
+            raise runner.CampaignError("--seeds and --at-once must be at least 1.")
 
 
 class LabelTables(NamedTuple):
@@ -105,7 +105,7 @@ def jobs(tables: LabelTables, options: Options, passed: Sequence[str]) -> dict[t
                 continue
             own = (*row.arguments, "--encoder-weights", weights[row.arguments[1]], "--labelled", str(labelled))
             cells[name, labelled] = [
-                campaign.job(
+                runner.job(
                     options.out / name / str(labelled) / str(seed), row.method, (*own, "--seed", str(seed)), passed
                 )
                 for seed in range(options.seeds)
@@ -118,13 +118,13 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
     found: dict[tuple[str, int, str], Summary] = {}
     for (name, labelled), runs in cells.items():
         scores = [report["test"][job.method] for job in runs if (report := job.report())]
-        found[name, labelled, "mIoU"] = campaign.summarise([100 * score["miou"] for score in scores])
+        found[name, labelled, "mIoU"] = runner.summarise([100 * score["miou"] for score in scores])
         if full := [100 * score["full_resolution"]["miou"] for score in scores if "full_resolution" in score]:
-            found[name, labelled, FULL] = campaign.summarise(full)
+            found[name, labelled, FULL] = runner.summarise(full)
         for class_name in scores[0]["iou"]:
             known = [100 * value for score in scores if (value := score["iou"][class_name]) is not None]
             if known:
-                found[name, labelled, class_name] = campaign.summarise(known)
+                found[name, labelled, class_name] = runner.summarise(known)
     return found
 
 
@@ -187,9 +187,9 @@ def main(tables: LabelTables, options: Options, passed: Sequence[str], command: 
     """
     cells = jobs(tables, options, passed)
     every = [job for group in cells.values() for job in group]
-    campaign.run(every, options.at_once, command or campaign.trainer(tables.trainer))
+    runner.run(every, options.at_once, command or runner.trainer(tables.trainer))
     found, known = gather(cells), paper(tables.number)
-    origin: dict[str, Any] = campaign.provenance(every, passed)
+    origin: dict[str, Any] = runner.provenance(every, passed)
     sizes = sorted({score["size"] for job in every if (report := job.report()) for score in report["test"].values()})
     title = f"{origin['dataset']}, mIoU in percent at {', '.join(sizes)}; runs: {options.seeds} (paper: 5)"
     over = markdown(over_labels(found, known, options), title)

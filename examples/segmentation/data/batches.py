@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from segmentation.datasets import VOID, DataError, Split
+from segmentation.data.datasets import VOID, DataError, Split
 
 SUBSETS = Path(__file__).parent / "camvid_subsets.txt"
 GREY = (124, 116, 104)  # ImageNet's mean colour, of what lies outside an image

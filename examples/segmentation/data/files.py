@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile, ZipFile
 
-from segmentation.datasets import DataError
+from segmentation.data.datasets import DataError
 
 _UNPACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\x00": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 _DAMAGED_ZIP = (BadZipFile, zlib.error, LZMAError, OSError, EOFError, RuntimeError, ValueError)

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from torch import Tensor
 
-from segmentation.street_stage import (
+from segmentation.data.datasets import Dataset
+from segmentation.data.street_stage import (
     ANY_COLOUR,
     EARTH,
     GLASS,
@@ -270,3 +273,26 @@ def street_scenes(n: int, size: tuple[int, int], seed: int) -> tuple[Bytes, Byte
     for i in range(n):
         images[i], labels[i] = street_scene(np.random.default_rng([seed, i]), size)
     return images, labels
+
+
+class StreetSplit:
+    """Procedural street scenes, drawn from a seed."""
+
+    def __init__(self, n: int, size: tuple[int, int], seed: int) -> None:
+        images, labels = street_scenes(n, size, seed)
+        self._images, self._labels = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        self.names = tuple(f"street-{seed}-{index}" for index in range(n))
+
+    def image(self, index: int) -> Tensor:
+        """Return an image, (3, H, W) uint8."""
+        return self._images[index]
+
+    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - they are drawn at one size
+        """Return an image's label map (H, W) uint8."""
+        return self._labels[index]
+
+
+def load_street(size: tuple[int, int], n_train: int = 368, n_val: int = 48, n_test: int = 120) -> Dataset:
+    """Draw the built-in street scenes at (height, width); the same ones every time."""
+    train, val, test = (StreetSplit(n, size, seed) for seed, n in enumerate((n_train, n_val, n_test)))
+    return Dataset("street scenes", CLASSES, COLOURS, train, val, test)
