@@ -19,15 +19,15 @@ SUBSETS = Path(__file__).parent / "camvid_subsets.txt"
 GREY = (124, 116, 104)  # ImageNet's mean colour, of what lies outside an image
 
 
-class Place(NamedTuple):
-    """Where batches go."""
+class Shard(NamedTuple):
+    """The part of every global batch that one process takes, and the device it goes to."""
 
     device: torch.device
     rank: int = 0  # of this process
     world: int = 1  # processes
 
 
-class Unlabelled(NamedTuple):
+class UnlabelledBatch(NamedTuple):
     """Images without labels."""
 
     images: Tensor  # (B, 3, H, W) in [0, 1]
@@ -122,17 +122,17 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 class Batches:
     """Shuffled batches of one process, on its device, flipped at random."""
 
-    def __init__(self, crops: Crops, batch_size: int, seed: int, place: Place, workers: int = 0) -> None:
+    def __init__(self, crops: Crops, batch_size: int, seed: int, shard: Shard, workers: int = 0) -> None:
         """Serve `batch_size` images at a time.
 
         Args:
             crops: Where images come from.
             batch_size: Of this process; all processes share the global batch, `batch_size * world`.
             seed: Of the order, scales and crops: the same on all processes.
-            place: Where batches go.
+            shard: The part of each global batch that this process takes, and its device.
             workers: Processes that read images ahead; 0 reads them when they are needed.
         """
-        self.place, self.drawn = place, 0
+        self.shard, self.drawn = shard, 0
         self._crops, self._batch_size, self._seed, self._workers = crops, batch_size, seed, workers
         self._coming: Iterator[list[Tensor]] | None = None
         self._flip = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"])
@@ -147,18 +147,18 @@ class Batches:
 
     def _keys(self) -> Iterator[list[tuple[int, int, int]]]:
         """Yield the keys of this process's images, batch after batch."""
-        world = self.place.world * self._batch_size
+        world = self.shard.world * self._batch_size
         positions = count()
         for indices in shuffled_batches(len(self._crops), world, self._seed):
             keys = [(index, self._seed, next(positions)) for index in indices.tolist()]
-            yield keys[self.place.rank :: self.place.world]
+            yield keys[self.shard.rank :: self.shard.world]
 
     def _load(self) -> Iterator[list[Tensor]]:
         loader = DataLoader(
             self._crops,
             batch_sampler=islice(self._keys(), self.drawn, None),
             num_workers=self._workers,
-            pin_memory=self.place.device.type == "cuda",
+            pin_memory=self.shard.device.type == "cuda",
             generator=torch.Generator(),  # or it would draw from the one that masks come from
         )
         return iter(loader)
@@ -167,12 +167,12 @@ class Batches:
         """Return images (B, 3, H, W) in [0, 1], and labels (B, H, W)."""
         if self._coming is None:
             self._coming = self._load()
-        images, labels = (part.to(self.place.device, non_blocking=True).float() for part in next(self._coming))
+        images, labels = (part.to(self.shard.device, non_blocking=True).float() for part in next(self._coming))
         self.drawn += 1
         images, labels = self._flip(images / 255, labels[:, None])
         return images.contiguous(memory_format=torch.channels_last), labels[:, 0].long()
 
-    def draw_unlabelled(self) -> Unlabelled:
+    def draw_unlabelled(self) -> UnlabelledBatch:
         """Return images alone, and where they are."""
         images, labels = self.draw()
-        return Unlabelled(images, labels[:, None] != VOID)
+        return UnlabelledBatch(images, labels[:, None] != VOID)
