@@ -4,8 +4,8 @@ python examples/mask_gallery.py                                  two built-in st
 python examples/mask_gallery.py a.jpg b.jpg --sigma 4 16
 python examples/mask_gallery.py --help
 
-The script writes mask-gallery.png, and mask-gallery.gif, which shows masks of one noise as sigma grows. Images of any
-size are cut and scaled to --size. White in a mask is True: those pixels come from the second image.
+The script writes mask-gallery.png, and mask-gallery.gif, where sigma grows. Images are cut and scaled to --size. White
+in a mask is True: taken from the second image.
 """
 
 import sys
@@ -28,8 +28,8 @@ from segmentation.data.street import load_street
 SIGMAS = (0.1, 1, 2, 4, 8, 16, 32)  # pixels; at 0.1 nothing is blurred
 PROPORTIONS = (0.25, 0.5, 0.75)
 SCENES = (8, 23)  # two built-in scenes that differ
-FRAMES = 20  # from the smallest sigma to the largest; the preview shows them there and back
-PREVIEW_SIDE = 160  # pixels: longer side of each picture in the preview
+FRAMES = 20  # from the smallest sigma to the largest, shown there and back
+PREVIEW_SIDE = 160  # pixels, longer side of each picture
 FRAME_MILLISECONDS = 130
 COLOURS = 48  # in a frame
 
@@ -43,11 +43,11 @@ class Options:
     """Options of the gallery."""
 
     images: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Two images, the second shown where a mask is white. Without them, two built-in street scenes."""
+    """Two images, the second shown where a mask is white; by default two street scenes."""
     sigma: tuple[float, float] = (4, 16)
-    """Range of CowMix's sigma, pixels. The other masks have their sigma in their titles."""
+    """Range of CowMix's sigma, pixels; titles give the sigma of the masks above."""
     proportion: float = 0.5
-    """Share of the second image: expected for CowMix, exact for CutMix."""
+    """Share of the second image, for CowMix (expected) and CutMix."""
     size: tuple[int, int] = (384, 384)
     """Height and width of masks and images, pixels."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
@@ -68,7 +68,7 @@ class Options:
 
 
 def read_image(path: Path, size: tuple[int, int]) -> Tensor:
-    """Read an image of any size and kind, cut to its middle and scaled to (height, width): (3, H, W) in [0, 1]."""
+    """Read an image, its middle scaled to (height, width): (3, H, W) in [0, 1]."""
     try:
         with Image.open(path) as file:
             if file.mode.startswith(("I", "F")):  # Pillow would clip values above 255
@@ -100,13 +100,13 @@ def grid_of_masks(size: tuple[int, int], generator: torch.Generator) -> Tensor:
 
 
 def show(axis: Axes, picture: Tensor) -> None:
-    """Draw an image (3, H, W) or a mask (1, H, W) with a frame: a mask's border may be white."""
+    """Draw an image (3, H, W) or a mask (1, H, W) in a frame, as masks may end in white."""
     axis.imshow(picture.expand(3, -1, -1).permute(1, 2, 0).float().numpy(), interpolation="nearest")
     axis.set(xticks=[], yticks=[])
 
 
 def save_gallery(path: Path, images: tuple[Tensor, Tensor], options: Options, generator: torch.Generator) -> None:
-    """Draw masks over sigma and proportion, and below them the two images mixed by CowMix and by CutMix."""
+    """Draw masks over sigma and proportion, and below them the images mixed by CowMix and CutMix."""
     height, width = options.size
     ratio = height / width
     figure = plt.figure(figsize=(13, 7.7 * ratio + 1.4), layout="constrained")
@@ -137,7 +137,7 @@ def save_gallery(path: Path, images: tuple[Tensor, Tensor], options: Options, ge
 
 
 def preview(images: tuple[Tensor, Tensor], generator: torch.Generator) -> list[Image.Image]:
-    """Draw masks of one noise as sigma grows, each beside the two images (1, 3, H, W) mixed by the mask."""
+    """Draw masks of one noise as sigma grows, each beside the images (1, 3, H, W) mixed by it."""
     height, width = (round(side * PREVIEW_SIDE / max(images[0].shape[2:])) for side in images[0].shape[2:])
     small = (interpolate(x, (height, width), mode="area") for x in images)
     one, other = (x.expand(FRAMES, -1, -1, -1) for x in small)
@@ -150,7 +150,7 @@ def preview(images: tuple[Tensor, Tensor], generator: torch.Generator) -> list[I
         frame = Image.new("RGB", (max(2 * width, 280), height + 22), "white")
         frame.paste(Image.fromarray(pixels), (0, 22))
         ImageDraw.Draw(frame).text((4, 2), f"sigma {sigma:.1f} of {width} px; white: the second", "black", font)
-        frames.append(frame.quantize(COLOURS, dither=Image.Dither.NONE))  # 0.4 MB in all; 0.7 MB with 256 colours
+        frames.append(frame.quantize(COLOURS, dither=Image.Dither.NONE))  # 0.4 MB; 0.7 with 256 colours
     return frames
 
 

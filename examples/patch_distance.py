@@ -4,9 +4,8 @@ python examples/patch_distance.py                                built-in scenes
 python examples/patch_distance.py --data DIR --split train --index 120
 python examples/patch_distance.py --help
 
-DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot. The script
-draws one image as patch-distance.png. It scores how well distances predict boundaries over all images of a split, and
-writes the scores to patch-distance.json.
+DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot. The script writes
+one image's distances as patch-distance.png, and how well distances predict boundaries as patch-distance.json.
 """
 
 import json
@@ -49,13 +48,13 @@ class Options:
     """Options of the figure and the numbers."""
 
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of CamVid; without it, built-in street scenes are drawn."""
+    """Folder of CamVid; by default, built-in street scenes."""
     split: Literal["train", "val", "test"] = "train"
     """The images: all are scored, one is drawn."""
     index: int = 0
     """Index of the image to draw, from 0."""
     patch: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SIZE...")] = (15, 225)
-    """Sides of the patches to draw and to score: odd numbers of pixels."""
+    """Sides of patches to draw and score, odd numbers of pixels."""
     contrast: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SIZE...")] = (1, 3)
     """Sides of patches to score only; 1 is the image's plain gradient."""
     size: tuple[int, int] = (360, 480)
@@ -87,37 +86,37 @@ class Options:
 
 
 def box_sums(x: Tensor, side: int) -> Tensor:
-    """Sum integers (H, W) over every square of a side: (H - side + 1, W - side + 1). Every side costs the same."""
+    """Sum integers (H, W) over every square of a side: (H - side + 1, W - side + 1)."""
     sums = F.pad(x, (1, 0, 1, 0)).cumsum(0).cumsum(1)
     return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
 def patch_distance(image: Tensor, side: int) -> Tensor:
-    """Return the distance between the patch centred on a pixel and its four neighbours' patches, on average.
+    """Return the mean distance between the patch centred on a pixel and its four neighbours' patches.
 
-    By section 3.1, the squared distance between two neighbours' patches is the image's squared gradient, summed over a
-    patch. Images hold whole numbers, so the sums are exact.
+    By section 3.1, the squared distance of two neighbours' patches is the squared gradient of the image, summed over a
+    patch. The sums of whole numbers are exact.
 
     Args:
         image: (C, H, W) uint8.
         side: Side of the patches, an odd number of pixels.
 
     Returns:
-        Distances (H - side - 1, W - side - 1) float64, for the pixels whose five patches all fit in the image: all but
-        `margin(side)` at each border. Distances are root mean squares over patch and channels, for images in [0, 1],
-        and lie in [0, 1]. They are the paper's L2 distance divided by sqrt(C) * side.
+        Distances (H - side - 1, W - side - 1) float64, for pixels at least `margin(side)` from the border, whose five
+        patches fit in the image. They are the paper's L2 distances of images in [0, 1] over sqrt(C) * side, and so in
+        [0, 1].
     """
     pixels = image.long()
     largest = len(image) * (side * 255) ** 2
     across, down = (
         (box_sums(pixels.diff(dim=axis).square().sum(0), side).double() / largest).sqrt() for axis in (2, 1)
     )
-    across, down = across[1:-1], down[:, 1:-1]  # drop pixels whose other neighbours' patches do not fit
+    across, down = across[1:-1], down[:, 1:-1]  # without pixels whose other neighbours' patches do not fit
     return (across[:, :-1] + across[:, 1:] + down[:-1] + down[1:]) / 4
 
 
 def margin(side: int) -> int:
-    """Return the width in pixels of the border where a neighbour's patch does not fit in the image."""
+    """Return the width in pixels of the border where a neighbour's patch does not fit."""
     return side // 2 + 1
 
 
@@ -129,8 +128,7 @@ def crop(x: Tensor, border: int) -> Tensor:
 def boundaries(label: Tensor) -> tuple[Tensor, Tensor]:
     """Return which pixels of a label map (H, W) are on a boundary, and which count, both (H, W) bool.
 
-    A pixel is on a boundary if one of its four neighbours has another class. Pixels in or beside void do not count,
-    since the class there is unknown.
+    A pixel is on a boundary if one of its four neighbours has another class. Pixels in or beside void do not count.
     """
     on_boundary, beside_void = torch.zeros_like(label, dtype=torch.bool), label == VOID
     for axis in (0, 1):
@@ -143,10 +141,9 @@ def boundaries(label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Score:
-    """Area under the ROC curve of the rule "the larger the distance, the likelier a boundary".
+    """Area under the ROC curve of "the larger the distance, the likelier a boundary", by image and pooled.
 
-    The area is computed for each image, and for the pixels of all images pooled. Distances are counted in bins, so
-    memory does not grow with the number of pixels.
+    Distances are counted in bins, so that memory does not grow with the pixels.
     """
 
     def __init__(self) -> None:
@@ -162,7 +159,7 @@ class Score:
             self.areas.append(roc_area(histogram)[0])
 
     def summary(self) -> dict[str, float | int | None]:
-        """Return the pooled area and its error, the images' mean area, and counts of both; None if undefined."""
+        """Return the pooled area and its error, the images' mean area, and counts; None if undefined."""
         pooled, error = roc_area(self.histogram) if self.histogram.any(1).all() else (None, None)
         off, on = self.histogram.sum(1).tolist()
         return {
@@ -176,12 +173,10 @@ class Score:
 
 
 def roc_area(histogram: Tensor) -> tuple[float, float]:
-    """Return the area under the ROC curve, and the largest error that the bins may cause.
-
-    Pairs of pixels in the same bin count half. Their distances may differ: hence the error.
+    """Return the area under the ROC curve, and its largest error: distances in one bin count as equal.
 
     Args:
-        histogram: Pixels by distance, (2, BINS): off boundaries and on boundaries, at least one pixel each.
+        histogram: Pixels by distance, (2, BINS): off boundaries and on boundaries, at least one each.
     """
     off, on = histogram
     below = off.cumsum(0) - off
@@ -192,9 +187,9 @@ def roc_area(histogram: Tensor) -> tuple[float, float]:
 def measure(split: Split, sides: Sequence[int]) -> dict[int, dict[str, Score]]:
     """Score each side of patches over all images, in three regions.
 
-    "own" has all pixels where patches of this side fit, "common" those where the largest patches fit. "other_image" has
-    the pixels of "common", but the boundaries of another image, half the data set away. It tells what can be reached
-    without knowing the image: the middle of a street may both vary most and have the most boundaries.
+    "own" has the pixels where patches of this side fit, "common" those where the largest patches fit. "other_image" has
+    those of "common", with the boundaries of another image half the data set away: the middle of a street may vary most
+    and have the most boundaries in every image.
     """
     scores = {side: {region: Score() for region in REGIONS} for side in sides}
     n, common = len(split.names), margin(max(sides))
@@ -212,7 +207,7 @@ def measure(split: Split, sides: Sequence[int]) -> dict[int, dict[str, Score]]:
 
 
 def draw(path: Path, image: Tensor, label: Tensor, sides: Sequence[int]) -> None:
-    """Draw an image (3, H, W), and for each side of patches a map of distances with the class boundaries in red."""
+    """Draw an image (3, H, W), and for each side of patches the distances, with class boundaries in red."""
     height, width = label.shape
     columns = 1 + len(sides)
     size = (4.2 * columns, 4.1 * height / width + 1.1)  # inches

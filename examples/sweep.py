@@ -4,7 +4,7 @@ python examples/sweep.py --parameter sigma -- --data DIR --encoder-weights image
 python examples/sweep.py --parameter ema --subsets 1 --at-once 2 --baseline -- --data DIR --encoder-weights FILE
 python examples/sweep.py --help
 
-Arguments after -- go to train_camvid.py. After an interruption, the same command goes on. The script writes
+Arguments after -- go to train_camvid.py. Repeat an interrupted command to continue. The script writes
 PARAMETER.json and PARAMETER.png.
 """
 
@@ -22,10 +22,9 @@ from segmentation.campaigns.plots import save_sweep
 from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
 
-# The paper shows its values in pictures only. Its text names a few, and the ranges here hold those and more: weights
-# from 3 to 30, with 10 best (Figure 8); EMA, with little effect (Figure 9); fixed sigmas between 4 and 8, and 4-16 as
-# best (Figure 10); proportions fixed for CowMix and drawn for CowOut (section 4.2).
-# A-B means that each mask draws its value from A to B.
+# The paper gives these values in pictures only. Its text names a few: weights from 3 to 30, 10 being best (Figure 8);
+# EMA, of little effect (Figure 9); fixed sigmas between 4 and 8, 4-16 being best (Figure 10); proportions fixed for
+# CowMix, drawn for CowOut (section 4.2). The ranges here reach beyond. A-B: each mask draws its own from A to B.
 VALUES = {
     "consistency-weight": ("0.3", "1", "3", "10", "30", "100"),
     "ema": ("0.9", "0.97", "0.99", "0.997", "0.999"),
@@ -85,13 +84,7 @@ def report(
 
 
 def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
-    """Train what is not trained yet, and report.
-
-    Args:
-        options: Options of the sweep.
-        passed: Arguments for each training.
-        command: The trainer, to which arguments are appended.
-    """
+    """Train what is not trained yet by `command` with the arguments `passed`, and report."""
     jobs = {
         value: runner.subset_jobs(
             options.out / options.parameter / value,

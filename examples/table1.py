@@ -4,7 +4,7 @@ python examples/table1.py -- --data DIR --encoder-weights imagenet
 python examples/table1.py --subsets 3 -- --data DIR --encoder-weights FILE --size 120 160 --iterations 300
 python examples/table1.py --help
 
-Arguments after -- go to train_camvid.py. After an interruption, the same command goes on. The script writes
+Arguments after -- go to train_camvid.py. Repeat an interrupted command to continue. The script writes
 table1.json, table1.md and table1.png.
 """
 
@@ -55,7 +55,7 @@ class Options(runner.Options):
     """Options of the table; options of the trainings follow --."""
 
     method: Annotated[tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD...")] = tuple(PAPER)
-    """Methods to train: the columns of Table 1; also cutout_square and cutmix_fixed, with the original shapes."""
+    """Methods to train: the columns of Table 1; also cutout_square and cutmix_fixed, the original shapes."""
     out: Path = Path("runs/table1")
     """Folder for table1.json, table1.md and table1.png, and for each method's runs, METHOD/SUBSET."""
 
@@ -126,13 +126,7 @@ def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mappi
 
 
 def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
-    """Train what is not trained yet, and report.
-
-    Args:
-        options: Options of the table.
-        passed: Arguments for each training.
-        command: The trainer, to which arguments are appended.
-    """
+    """Train what is not trained yet by `command` with the arguments `passed`, and report."""
     jobs = {name: runner.subset_jobs(options.out / name, name, options.subsets, passed) for name in options.method}
     every = [job for group in jobs.values() for job in group]
     runner.run(every, options.at_once, command)

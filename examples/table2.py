@@ -4,7 +4,7 @@ python examples/table2.py --deeplab-weights resnet101COCO.pth -- --data DIR
 python examples/table2.py --row unet-supervised unet-cowmix --labelled 100 --seeds 1 -- --data DIR
 python examples/table2.py --help
 
-Arguments after -- go to train_cityscapes.py. After an interruption, the same command goes on. The script writes
+Arguments after -- go to train_cityscapes.py. Repeat an interrupted command to continue. The script writes
 table2.md, table2.json, table2.png and table5.md.
 """
 

@@ -4,7 +4,7 @@ python examples/table3.py --deeplab-weights resnet101COCO.pth -- --data DIR
 python examples/table3.py --row unet-supervised unet-cowmix --labelled 100 --seeds 1 -- --data DIR
 python examples/table3.py --help
 
-Arguments after -- go to train_pascal_voc.py. After an interruption, the same command goes on. The script writes
+Arguments after -- go to train_pascal_voc.py. Repeat an interrupted command to continue. The script writes
 table3.md, table3.json, table3.png and table6.md.
 """
 

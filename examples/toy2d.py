@@ -3,16 +3,15 @@
     python examples/toy2d.py
     python examples/toy2d.py --help
 
-Where unlabelled points lie everywhere, small moves in any direction teach nothing about the class boundary. Moves along
-the boundary, at a constant distance from it, do (section 3.2, appendix A). The script trains each panel's network and
-writes toy2d.png and toy2d.json.
+Where unlabelled points lie everywhere, small random moves teach nothing about the class boundary. Moves along the
+boundary do (section 3.2, appendix A). The script writes toy2d.png and toy2d.json.
 
 Network, mean teacher, loss, weight, threshold, perturbations and tolerance are the paper's. Ours are the boundary (the
-paper's is drawn by hand), the number of unlabelled points, batch, learning rate, EMA and iterations. We also scale the
-loss by the share of points above the threshold, as the paper does for segmentation; for points the paper drops those
-below (--per-sample). The authors' code takes each pixel of the square, batches of 512, a learning rate of 2e-4, an EMA
-of 0.99 and 51,200 iterations. It also has batch-norm, dropout and a squared difference as the loss in panel (a), and a
-squared difference of logits with weight 1 in panel (d).
+paper's is drawn by hand), the number of unlabelled points, batch, learning rate, EMA and iterations. We scale the loss
+by the share of points above the threshold, as the paper does for segmentation; for points it drops those below
+(--per-sample). The authors' code takes each pixel of the square, batches of 512, a learning rate of 2e-4, an EMA of
+0.99 and 51,200 iterations. Its panel (a) adds batch-norm, dropout and a squared difference as the loss, its panel (d) a
+squared difference of logits with weight 1.
 """
 
 import copy
@@ -55,8 +54,8 @@ SQUARE = (-1, 1, -1, 1)
 SIZE = 512  # pixels along the square's side
 GRID = 128  # points along the side where networks are evaluated
 ISOTROPIC_STD, CONSTRAINED_STD = 6.0, 30.0  # pixels: standard deviations of the perturbations
-TOLERANCE = 4.0  # pixels by which a constrained perturbation may change the distance to the boundary
-CANDIDATES = 16  # drawn for each constrained perturbation; about a tenth are within the tolerance
+TOLERANCE = 4.0  # pixels: largest change of the distance to the boundary
+CANDIDATES = 16  # drawn for each constrained perturbation; a tenth are within the tolerance
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Options:
     """Options of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Each seed draws its own points and initial weights; the figure shows the first seed."""
+    """Seeds of points and initial weights; the figure shows the first."""
     iterations: int = 5000
     """Iterations of each training."""
     labelled: int = 10
@@ -72,9 +71,9 @@ class Options:
     unlabelled: int = 5000
     """Unlabelled points."""
     gap: float = 35.0
-    """Least distance to the boundary, in pixels: of labelled points, and in panel (a) of unlabelled points."""
+    """Least distance of labelled points to the boundary, in pixels; in panel (a) also of unlabelled points."""
     batch: int = 32
-    """Unlabelled points in each iteration's loss; all labelled points are in it."""
+    """Unlabelled points in each iteration, beside all labelled points."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     ema: float = 0.9
@@ -84,7 +83,7 @@ class Options:
     threshold: float = 0.97
     """Probability above which the teacher is confident."""
     per_sample: bool = False
-    """Drop points below the threshold, instead of scaling the loss by the share of points above."""
+    """Drop points below the threshold, instead of scaling the loss by the share above."""
     workers: int = os.cpu_count() or 1
     """Trainings at the same time, one core each."""
     out: Path = Path("runs/toy2d")
@@ -96,7 +95,7 @@ class OptionsError(Exception):
 
 
 class Outcome(NamedTuple):
-    """Result of one training: accuracies in percent, and the contents of a panel."""
+    """Accuracies of one training in percent, and the contents of its panel."""
 
     overall: float
     away: float  # accuracy at least options.gap pixels from the boundary
@@ -123,23 +122,21 @@ def class_map() -> NDArray[np.bool_]:
 def signed_distance(classes: NDArray[np.bool_]) -> Tensor:
     """Return the distance to the boundary in pixels, positive in class 1: (H, W).
 
-    The boundary runs between pixels: half a pixel before the centre of the nearest pixel of the other class.
-
-    The sign is the authors'. Without it, a jump across the boundary to the same distance on the other side would count
-    as a move along a contour. With it, only points close to the boundary can cross.
+    The boundary is half a pixel before the centre of the nearest pixel of the other class. The sign, as in the authors'
+    code, keeps a jump across the boundary from counting as a move along a contour.
     """
     distance = np.where(classes, distance_transform_edt(classes) - 0.5, 0.5 - distance_transform_edt(~classes))
     return torch.from_numpy(distance.astype(np.float32))
 
 
 def distance_at(distances: Tensor, points: Tensor) -> Tensor:
-    """Interpolate the distance map at points (N, 2); outside the square, take the value at its edge: (N,)."""
+    """Interpolate the distance map at points (N, 2), extended by its edge: (N,)."""
     sampled = F.grid_sample(distances[None, None], points[None, None], padding_mode="border", align_corners=False)
     return sampled[0, 0, 0]
 
 
 def stays_on_contour(distances: Tensor, points: Tensor, moved: Tensor) -> Tensor:
-    """Return which points (N, 2) keep their distance to the boundary, within the tolerance, when moved: (N,) bool."""
+    """Return whether moved points (N, 2) keep their distance to the boundary, within the tolerance: (N,) bool."""
     return (distance_at(distances, points) - distance_at(distances, moved)).abs() <= TOLERANCE
 
 
@@ -167,10 +164,10 @@ def make_network() -> nn.Sequential:
 
 
 def perturb(distances: Tensor, points: Tensor, method: Method, batch: int) -> tuple[Tensor, Tensor]:
-    """Draw some of the points (B, 2); return them, and the same points moved.
+    """Choose points (B, 2); return them, and the same points moved.
 
-    Constrained perturbations that leave their contour are discarded, as in appendix A. There their loss is masked to 0.
-    Here, as in the authors' code, the networks do not see them, and the loss is the mean over the others.
+    Constrained perturbations that leave their contour are dropped, and the loss is the mean over the others, as in the
+    authors' code. Appendix A sets the loss of the dropped ones to 0.
     """
     constrained = method == "constrained"
     chosen = points[torch.randint(len(points), (batch * (CANDIDATES if constrained else 1),))]
@@ -182,7 +179,7 @@ def perturb(distances: Tensor, points: Tensor, method: Method, batch: int) -> tu
 
 
 def accuracy(probs: Tensor, truth: Tensor) -> float:
-    """Return the accuracy in percent of probabilities of class 1 (N,) against the truth (N,) bool."""
+    """Return the accuracy in percent of probabilities of class 1 (N,), given the classes (N,) bool."""
     return 100 * ((probs > 0.5) == truth).float().mean().item()
 
 
@@ -227,7 +224,7 @@ def train(options: Options, method: Method, seed: int) -> Outcome:
 
 
 def summary(runs: Sequence[float]) -> dict[str, Any]:
-    """Return the accuracies, their mean and their standard deviation (0 if there is only one)."""
+    """Return the accuracies, their mean and their standard deviation (0 for one)."""
     std = statistics.stdev(runs) if len(runs) > 1 else 0.0
     return {"runs": list(runs), "mean": statistics.fmean(runs), "std": std}
 
@@ -275,13 +272,13 @@ def plot(path: Path, options: Options, shown: Mapping[Method, Outcome], scores: 
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     runs = f"points and decision functions of seed {options.seeds[0]}; accuracies: mean ± std of {len(options.seeds)}"
     alone = format_score(scores["supervised"]["overall"])
-    figure.suptitle(f"{runs} seeds; supervised alone: {alone} %\n", fontsize=11)  # the empty line keeps a distance
+    figure.suptitle(f"{runs} seeds; supervised alone: {alone} %\n", fontsize=11)  # and an empty line
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def main(options: Options) -> None:
-    """Train everything, print the accuracies, and write figure and numbers."""
+    """Train all methods, and print and write the results."""
     far = signed_distance(class_map()) >= options.gap  # in class 1; class 0 is its mirror image
     if far.float().mean() < 0.01:
         raise OptionsError(f"--gap {options.gap:g} leaves each class less than 1 % of the square: take a smaller one.")
@@ -303,7 +300,7 @@ def main(options: Options) -> None:
 
 
 def _prepare_worker() -> None:
-    torch.set_num_threads(1)  # products this small gain little from more threads
+    torch.set_num_threads(1)  # more threads gain little on products this small
     torch.set_flush_denormal(True)  # denormal numbers in weights that hardly move are slow
 
 

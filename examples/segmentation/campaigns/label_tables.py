@@ -129,7 +129,7 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
 
 
 def over_labels(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
-    """Return the lines of Table 2 or 3: for each row the paper's scores, ours, and both gains over the baseline."""
+    """Return the lines of Table 2 or 3: for each row the scores and gains, in the paper and here."""
     columns = sorted(options.labelled)
     lines = [["labelled images", *map(str, columns)]]
     for name in options.row:
@@ -151,7 +151,7 @@ def over_labels(cells: Cells, known: Cells, options: Options) -> list[list[str]]
 
 
 def per_class(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
-    """Return the lines of Table 5 or 6: scores with the fewest labels, and for baselines also with the most."""
+    """Return the lines of Table 5 or 6: with the fewest labels, and for baselines also with the most."""
     few, most = min(options.labelled), max(options.labelled)
     columns = [(name, few) for name in options.row]
     if most > few:
@@ -177,13 +177,9 @@ def markdown(lines: Sequence[Sequence[str]], title: str) -> str:
 
 
 def main(tables: LabelTables, options: Options, passed: Sequence[str], command: Sequence[str] = ()) -> None:
-    """Train what is not trained yet, and write both tables.
+    """Train what is not trained yet with the arguments `passed`, and write both tables.
 
-    Args:
-        tables: The tables to write.
-        options: Options of the campaign.
-        passed: Arguments for each training.
-        command: The trainer; by default the one of the tables.
+    By default, `command` is the trainer of the tables.
     """
     cells = jobs(tables, options, passed)
     every = [job for group in cells.values() for job in group]

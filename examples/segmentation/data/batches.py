@@ -1,4 +1,4 @@
-"""Endless batches: which images come next, on which process, and which crop of each image."""
+"""Endless batches of crops, shared among processes."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
@@ -46,10 +46,7 @@ def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 
 def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
-    """Return the sorted indices of the `labelled` images that a seed chooses out of `n`.
-
-    With one seed, a smaller subset is part of a larger one.
-    """
+    """Return the sorted indices of `labelled` of `n` images; for one seed, fewer are a subset of more."""
     if labelled > n:
         raise DataError(f"--labelled {labelled} is more than the {n} images of the training set.")
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:labelled]
@@ -57,7 +54,7 @@ def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
 
 
 def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
-    """Return the indices of the images on one line of camvid_subsets.txt, a fixed choice for all users."""
+    """Return the indices of the images on one line of camvid_subsets.txt, the same for everyone."""
     lines = [line.split() for line in SUBSETS.read_text().splitlines() if not line.startswith("#")]
     if not 0 <= subset < len(lines):
         raise DataError(f"--subset must be from 0 to {len(lines) - 1}, got {subset}.")
@@ -68,7 +65,7 @@ def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
 
 
 class Crops(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a split with their label maps, scaled by random factors and cut at random to one size."""
+    """Random crops of one size, from a split's images and label maps scaled at random."""
 
     def __init__(
         self, split: Split, chosen: Sequence[int], size: tuple[int, int], scale: tuple[float, float], labelled: bool
@@ -76,11 +73,11 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         """Serve the chosen images of a split.
 
         Args:
-            split: The split.
+            split: Source of the images.
             chosen: Indices of the images.
             size: Height and width of the crops.
-            scale: Range of the factor by which an image is scaled first.
-            labelled: Whether to read label maps; if not, every pixel of the image has the label 0.
+            scale: Range of the factor by which images are scaled first.
+            labelled: Whether to read label maps; else labels in the image are 0.
         """
         self._split, self._chosen, self._size, self._scale, self._labelled = split, chosen, size, scale, labelled
 
@@ -89,10 +86,10 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return len(self._chosen)
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Return an image (3, H, W) and its label map (H, W), both uint8, with VOID outside the image.
+        """Return a crop (3, H, W) and its label map (H, W), both uint8; VOID outside the image.
 
         Args:
-            key: Number of the chosen image; seed and position in the stream, which determine scale and crop.
+            key: Number of the chosen image; seed and position in the stream, which set scale and crop.
         """
         which, *randomness = key
         index = self._chosen[which]
@@ -109,8 +106,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return self._cut(image, label, rng)
 
     def _cut(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Cut a window at a random position; an image smaller than the window gets a random position in it."""
-        taken, filled = [], []  # slices of rows and columns: in the image, and in the window
+        """Cut a window at random; an image smaller than the window lies somewhere in it."""
+        taken, filled = [], []  # rows and columns: in the image, in the window
         for side, cut in zip(label.shape, self._size, strict=True):
             start = int(rng.integers(min(0, side - cut), max(0, side - cut) + 1))
             taken.append(slice(max(0, start), min(side, start + cut)))
@@ -130,7 +127,7 @@ class Batches:
 
         Args:
             crops: Source of the images.
-            batch_size: Images for this process; all processes share a global batch of `batch_size * world`.
+            batch_size: Images for this process; the global batch has `batch_size * world`.
             seed: Seed of order, scales and crops: the same on all processes.
             shard: The part of each global batch that this process takes, and its device.
             workers: Processes that read images ahead; 0 reads images on demand.
@@ -162,7 +159,7 @@ class Batches:
             batch_sampler=islice(self._keys(), self.drawn, None),
             num_workers=self._workers,
             pin_memory=self.shard.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader would draw from the generator of the masks
+            generator=torch.Generator(),  # else it would draw from the masks' generator
         )
         return iter(loader)
 
@@ -176,6 +173,6 @@ class Batches:
         return images.contiguous(memory_format=torch.channels_last), labels[:, 0].long()
 
     def draw_unlabelled(self) -> UnlabelledBatch:
-        """Return images without labels, and which pixels are in an image."""
+        """Return images, and which pixels are inside them."""
         images, labels = self.draw()
         return UnlabelledBatch(images, labels[:, None] != VOID)

@@ -84,14 +84,10 @@ class CamVidSplit:
 
 
 def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
-    """Read CamVid.
-
-    Args:
-        root: Folder that holds train, trainannot, val, valannot, test and testannot.
-        size: Height and width to resize images and label maps to.
+    """Read CamVid, resized to (height, width).
 
     Raises:
-        DataError: If a folder is missing or without frames.
+        DataError: If a folder is missing or holds no frames.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: --data takes the folder that holds CamVid's train, val and test.")

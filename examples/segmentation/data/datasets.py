@@ -1,4 +1,4 @@
-"""What the trainer needs from a data set, and a function that reads a picture."""
+"""The protocol of a data set, and a reader of pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +45,7 @@ class Dataset:
 def read_picture(
     path: Path, mode: str | None, size: tuple[int, int] | None, resampling: Image.Resampling
 ) -> np.ndarray:
-    """Read an image file as an array.
-
-    Args:
-        path: The file.
-        mode: Pillow mode to convert to; None keeps the stored values.
-        size: Height and width to resize to; None keeps the size.
-        resampling: How to resize.
+    """Read an image file as an array, converted to a Pillow mode and resized to (height, width) if given.
 
     Raises:
         DataError: If the file cannot be read, or would lose bits when converted.

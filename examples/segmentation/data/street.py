@@ -1,8 +1,8 @@
 """A built-in procedural data set: street scenes from a driver's view, with exact label maps.
 
-It stands in for CamVid. A street is laid out in metres and painted from far to near. The camera's position, lens and
-tilt vary, and so do light, fog, blur and sensor noise. Classes share colours on purpose: cars can be grey as the road,
-walls can be of glass like the sky or green like trees. A network has to learn shape, texture and position.
+A street is laid out in metres and painted from far to near. Camera, light, fog, blur and sensor noise vary. Classes
+share colours on purpose, so that a network has to learn shape, texture and position: cars grey as the road, walls of
+glass like the sky or green as trees.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ COLOURS = ("#8fc7ea", "#80508c", "#9a5b4f", "#5f9636", "#1f3fa8", "#dc143c")  # 
 SKY, ROAD, BUILDING, TREE, CAR, PERSON = range(len(CLASSES))
 
 Bytes = NDArray[np.uint8]
-Things = list[tuple[float, Callable[[], None]]]  # depth, and the function that paints the thing
+Things = list[tuple[float, Callable[[], None]]]  # depths, and functions that paint there
 
 STREET_END = 70.0  # metres
 NOISE_GRID, CLOUD_GRID = (24, 32), (5, 7)
@@ -159,11 +159,11 @@ def paint_car(stage: Stage, x: float, z: float) -> None:
     for face in stage.faces(low, low + extent):
         stage.paint(face, WHOLE, colour * rng.uniform(0.8, 1.1), CAR)
         span = float(np.abs(face[1] - face[0]).max())
-        if face[0, 1] < face[3, 1] and span > 2.1:  # a long side: wheels and hubs
+        if face[0, 1] < face[3, 1] and span > 2.1:  # a long side: wheels, hubs
             hubs = [[0.19, 0.04 / deck], [0.8, 0.04 / deck]]
             stage.paint(face, discs(hubs, [0.34 / span, 0.34 / deck]), black, CAR)
             stage.paint(face, discs(hubs, [0.18 / span, 0.18 / deck]), black * 5)
-        elif face[0, 1] < face[3, 1]:  # front or rear: wheels, bumper, number plate and lamps
+        elif face[0, 1] < face[3, 1]:  # front or rear: wheels, plates, lamps
             stage.paint(face, boxes([0.05, 0.8], -0.55, [0.2, 0.95], 0), black, CAR)
             stage.paint(face, boxes([0, 0.36], [0, 0.25], [1, 0.64], [0.2, 0.42]), np.stack([colour * 0.5, black * 8]))
             stage.paint(face, boxes([0.04, 0.8], 0.5, [0.2, 0.96], 0.8), lamps)
@@ -213,7 +213,7 @@ def build_row(stage: Stage, side: int, rise: float) -> Things:
 
 
 def furnish(stage: Stage) -> Things:
-    """Place trees, cars and people on the street; paint their shadows on the ground at once."""
+    """Place trees, cars and people on the street; paint their shadows at once."""
     rng, road, facade, things = stage.rng, stage.road, stage.facade, Things()
     trees, cars, people = rng.integers((0, 1, 0), (8, 5, 5))
     lines = rng.choice([-1, 1], trees) * (road + 0.25 * (facade - road))
@@ -232,7 +232,7 @@ def furnish(stage: Stage) -> Things:
 
 
 def expose(rng: np.random.Generator, picture: Image.Image, labels: Bytes) -> Bytes:
-    """Turn a picture into a photograph: add texture, blur, exposure, vignetting, a colour cast and noise."""
+    """Photograph a picture: texture, blur, exposure, vignetting, a colour cast and noise."""
     size = (labels.shape[0], labels.shape[1])
     relief = smooth_noise(rng, NOISE_GRID, size) * rng.uniform(0, 0.7) + rng.standard_normal(size, dtype=np.float32)
     relief *= (TEXTURE * rng.uniform(0, 1, len(CLASSES))).astype(np.float32)[labels]
@@ -253,7 +253,7 @@ def street_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Bytes
     """Draw a random street of size (height, width): its image (H, W, 3) and its label map (H, W)."""
     stage, rise, blocks = Stage(rng, size), rng.uniform(3, 22), np.arange(-110, 110, 12)
     paint_ground(stage)
-    # The skyline reaches below the ground, since rounding may leave the ground's last pixels unpainted.
+    # The skyline starts below the ground, since rounding may leave the ground's last pixels unpainted.
     skyline = boxes(blocks, -1.5, blocks + 12, np.maximum(3, rise * rng.uniform(0.3, 1.2, len(blocks))))
     tones = pick(rng, WALL) * rng.uniform(0.7, 1.2, (len(blocks), 1))
     stage.paint(upright(0, STREET_END), skyline, tones, BUILDING)
@@ -292,6 +292,6 @@ class StreetSplit:
 
 
 def load_street(size: tuple[int, int], n_train: int = 368, n_val: int = 48, n_test: int = 120) -> Dataset:
-    """Draw the built-in street scenes at (height, width). They are the same in every call."""
+    """Draw the built-in street scenes at (height, width), the same in every call."""
     train, val, test = (StreetSplit(n, size, seed) for seed, n in enumerate((n_train, n_val, n_test)))
     return Dataset("street scenes", CLASSES, COLOURS, train, val, test)

@@ -1,4 +1,4 @@
-"""Tools to paint street scenes: palettes, shapes, and a stage that projects shapes into the camera."""
+"""Palettes and shapes for street scenes, and a stage that projects them into the camera."""
 
 import colorsys
 
@@ -55,7 +55,7 @@ WHOLE, STRIPS = boxes(0, 0, 1, 1), boxes(np.arange(0, 4) / 4, 0, np.arange(1, 5)
 
 
 def limbs(starts: Floats, ends: Floats, girth: float | Floats, taper: float = 1) -> Floats:
-    """Return bars (n, 4, 2) from starts to ends (n, 2); girth (n) is half their width at the start."""
+    """Return bars (n, 4, 2) from starts to ends (n, 2), of half-width girth (n)."""
     bars = boxes(starts[:, 0] - girth, starts[:, 1], starts[:, 0] + girth, ends[:, 1])
     bars[:, 2, 0], bars[:, 3, 0] = ends[:, 0] + taper * girth, ends[:, 0] - taper * girth
     return bars
@@ -80,8 +80,8 @@ def smooth_noise(rng: np.random.Generator, grid: tuple[int, int], size: tuple[in
 class Stage:
     """Camera and light of one street, and the shapes painted there.
 
-    Shapes are painted on a face: four corners (x, y, z) in metres, anticlockwise from the bottom left. Coordinates
-    (u, v) on a face run from (0, 0) to (1, 1).
+    Shapes are painted on faces: four corners (x, y, z) in metres, anticlockwise from the bottom left, with coordinates
+    (u, v) from (0, 0) to (1, 1).
     """
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
@@ -101,7 +101,7 @@ class Stage:
     def paint(self, face: Floats, shapes: Floats, colours: Floats, label: int = UNLABELLED, opacity: float = 1) -> None:
         """Fill polygons (n, k, 2), in the face's (u, v), with colours (n, 3) or (3,).
 
-        Without a label, the pixels keep the label below: for windows, markings, shadows.
+        Without a label, pixels keep theirs: for windows, markings, shadows.
         """
         self.strokes.append((face, shapes, colours + np.zeros((len(shapes), 3)), label, opacity))
 
@@ -120,7 +120,7 @@ class Stage:
         return [np.array(face) for face in (*seen, (floor[0], floor[1], ceiling[1], ceiling[0]))]
 
     def visible_x(self, depths: Floats, limit: float) -> list[float]:
-        """Draw an x for each depth that is in the picture and at most `limit` from the street's middle."""
+        """Draw an x for each depth, in the picture and within `limit` of the street's middle."""
         edges = (np.array([[0.06], [0.94]]) - self.vanishing[0] / self.width) / self.zoom
         low, high = np.clip((edges - self.bend * depths) * depths + self.eye[0], -limit, limit)
         return list(self.rng.uniform(low, high).tolist())
@@ -132,19 +132,19 @@ class Stage:
         return np.stack([across - self.roll * down, down + self.roll * across], axis=1) + self.vanishing
 
     def draw(self, picture: Image.Image, labels: Image.Image) -> None:
-        """Draw all strokes in order. One projection for all of them makes it fast."""
+        """Draw all strokes in order; one projection for all is fast."""
         faces, shapes, colours, kinds, opacities = zip(*self.strokes, strict=True)
         counts, corners = [len(shape) for shape in shapes], [shape.shape[1] for shape in shapes]
-        # From (u, v) on the faces to metres, and on to pixels
+        # From (u, v) on faces to metres to pixels
         u, v = np.concatenate([shape.reshape(-1, 2) for shape in shapes]).T
         weights = np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], axis=1)
         points = np.einsum("pc,pcd->pd", weights, np.repeat(faces, np.multiply(counts, corners), axis=0))
         pixels, lengths = self.project(points), np.repeat(corners, counts)
-        # Which polygons are in the picture, and large enough to be seen
+        # Leave out what is outside the picture or too small
         starts = np.cumsum(lengths) - lengths
         low, high = np.minimum.reduceat(pixels, starts), np.maximum.reduceat(pixels, starts)
         is_seen = ((high > 0) & (low < (self.width, self.height)) & (high - low > MINIMUM_EXTENT)).all(axis=1)
-        # Light, and fog that grows with depth
+        # Light and fog
         clear = np.exp(-self.fog * points[starts, 2:])
         shaded = np.concatenate(colours) * self.light * clear + self.haze * (1 - clear)
         fills = np.column_stack([shaded, 255 * np.repeat(opacities, counts)]).clip(0, 255).astype(int)
