@@ -188,8 +188,8 @@ def measure(split: Split, sides: Sequence[int]) -> dict[int, dict[str, Score]]:
     """Score each side of patches over all images, in three regions.
 
     "own" has the pixels where patches of this side fit, "common" those where the largest patches fit. "other_image" has
-    those of "common", with the boundaries of another image half the data set away: the middle of a street may vary most
-    and have the most boundaries in every image.
+    those of "common", with the boundaries of another image half the data set away. It shows what is reached without
+    knowing the image: the middle of a street may both vary most and have the most boundaries.
     """
     scores = {side: {region: Score() for region in REGIONS} for side in sides}
     n, common = len(split.names), margin(max(sides))
