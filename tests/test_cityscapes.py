@@ -51,7 +51,7 @@ def test_classes_are_the_published_ones(published_labels: Any) -> None:
     assert TRAIN_IDS.tolist() == [train_ids.get(label_id, VOID) for label_id in range(256)]
 
 
-def test_cityscapes_is_read_as_published(tree: Path, published_labels: Any) -> None:
+def test_cityscapes_is_read_as_it_lies(tree: Path, published_labels: Any) -> None:
     data, notes = load_cityscapes([tree], SIZE)
     assert notes == ["Cityscapes: 4 training and 2 validation images; the published set has 2975 and 500."]
     assert data.train.names == (

@@ -57,7 +57,7 @@ def test_classes_and_colours_are_the_published_ones() -> None:
     assert [voc_colour(index) for index in range(256)] == [tuple(colour) for colour in palette().tolist()]
 
 
-def test_the_training_set_is_voc_and_sbd_without_vocs_validation_set(tree: Path) -> None:
+def test_the_training_set_is_that_of_both_without_vocs_validation_set(tree: Path) -> None:
     data, notes = load_pascal_voc([tree])
     assert data.train.names == TRAIN + EXTRA
     assert data.val.names == VAL
