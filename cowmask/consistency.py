@@ -45,7 +45,7 @@ def consistency_loss(
         TypeError, ValueError: An argument has the wrong type, shape or range.
 
     Reference:
-        French et al. 2019, Listings 2 and 3. Weight it by 10 (good from 3 to 30, Figure 8).
+        French et al. 2019, Listings 2 and 3. Weight the loss by 10 (good from 3 to 30, Figure 8).
 
     Example:
         >>> logits, probs = torch.zeros(2, 5, 8, 8), torch.eye(5)[torch.zeros(2, 8, 8).long()].movedim(-1, 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from cowmask._checks import arguments
 
 
-def to_mix(
+def mixing_inputs(
     images: Any, targets: Sequence[Any], partner: Any, generator: Any
 ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Collection[int]]:
     """Check all that a mixing transform takes, except for the mask.
@@ -19,7 +19,8 @@ def to_mix(
     """
     image_batch(images, generator)
     tensors = (images, *targets)
-    labels = [position + 1 for position, target in enumerate(targets) if is_labels(position, target, images)]
+    names = [f"targets[{position}]" for position in range(len(targets))]
+    labels = [i for i, name in enumerate(names, 1) if _is_labels(name, tensors[i], images)]
     return tensors, _partners(partner, tensors), labels
 
 
@@ -42,14 +43,16 @@ def image_masks(mask: Any, images: Tensor) -> Tensor:
     return mask
 
 
-def is_labels(position: int, target: Any, images: Tensor) -> bool:
+def _is_labels(name: str, target: Any, images: Tensor) -> bool:
     """Tell labels, (B,) integer or (B, K) floating, from dense targets of the images (B, C, *size)."""
-    name, size = f"targets[{position}]", images.shape[2:]
+    size = images.shape[2:]
     shape = arguments.tensor(name, target).shape
     if target.device != images.device:
         raise ValueError(f"{name} is on {target.device}, but the images are on {images.device}")
     floating = target.dtype.is_floating_point
     integer = not floating and not target.dtype.is_complex
+    # Dense: a value for each pixel, at most one axis between. Labels: a value or a row for each image. For signals,
+    # (B, K) may be both.
     batched = len(shape) > 0 and shape[0] == len(images)
     dense = batched and shape[-len(size) :] == size and len(shape) - len(size) in (1, 2)
     labels = batched and ((len(shape) == 1 and integer) or (len(shape) == 2 and floating))
@@ -87,9 +90,9 @@ def _partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor] | Non
     for position, (x, other) in enumerate(zip(tensors, partner, strict=True)):
         arguments.tensor(f"partner[{position}]", other)
         for name in ("shape", "dtype", "device"):
-            expected, came = getattr(x, name), getattr(other, name)
-            if expected != came:
-                raise ValueError(f"partner[{position}] must have {name} {expected}, got {came}")
+            expected, got = getattr(x, name), getattr(other, name)
+            if expected != got:
+                raise ValueError(f"partner[{position}] must have {name} {expected}, got {got}")
     return partner
 
 
