@@ -11,10 +11,8 @@ BACKENDS = ("auto", "torch", "triton")
 
 def use_triton(backend: str, device: torch.device) -> bool:
     """Tell whether the Triton kernels compute on a device. Raise if they are asked for by name and cannot."""
-    if backend == "torch" or (backend == "auto" and device.type == "cpu"):
-        return False
     interpreted = os.environ.get("TRITON_INTERPRET", "0") == "1"
-    if backend == "auto" and (interpreted or device.type != "cuda"):
+    if backend == "torch" or (backend == "auto" and (interpreted or device.type != "cuda")):
         return False
     problem = _problem(device.type, interpreted)
     if backend == "triton" and problem is not None:

@@ -1,4 +1,4 @@
-"""The operators that draw: the only file that consumes randomness.
+"""The operators that draw: the only file that touches a generator.
 
 Each draw is a custom operator. If torch.compile traced into it, compiled code would draw different numbers from eager
 code and would capture our cached tables.
@@ -28,8 +28,8 @@ def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
     return torch.empty((n, 1, *size), dtype=torch.bool, device=others[-1])
 
 
-# The arguments are flat because torch.library knows no structures. The schemas are written by hand because it infers
-# none for a Generator.
+# The arguments are flat because torch.library knows no structures. The schemas are written by hand because
+# torch.library infers none for a Generator.
 @operator(
     "cow_masks(SymInt n, SymInt[] size, float[] sigma, Tensor? sigmas, float[] proportion, Tensor? proportions, "
     "float[] spacing, Tensor? noise, str method, str backend, str precision, Generator? generator, Device device) "
@@ -56,9 +56,9 @@ def cow_masks(
     proportion_bounds = arguments.bounds("proportion", (proportion, proportions), arguments.FRACTION)
     in_pixels = arguments.sigma_in_pixels(sigma_bounds, spacing)
     if method == "coarse" and not acts_as_gaussian(size, in_pixels):
-        came = ", ".join(f"{low:g} to {high:g}" for low, high in in_pixels)
+        got = ", ".join(f"{low:g} to {high:g}" for low, high in in_pixels)
         raise ValueError(
-            f'method="coarse" takes a sigma from 1 pixel to half of each axis, got {came} for {tuple(size)}'
+            f'method="coarse" takes a sigma from 1 pixel to half of each axis, got {got} for {tuple(size)}'
         )
     triton = use_triton(backend, device)
     masks = torch.empty((n, *size), dtype=torch.bool, device=device)
@@ -67,8 +67,8 @@ def cow_masks(
         proportion_per_mask = None
         if proportion_bounds != (0.5, 0.5):
             proportion_per_mask = _values(proportion_bounds, proportions, n, generator, device)
-        white = partial(torch.randn, generator=generator, device=device, dtype=torch.float32)
-        batch = Batch(tuple(size), spacing, sigma_per_mask, in_pixels, proportion_per_mask, noise, white)
+        draw_noise = partial(torch.randn, generator=generator, device=device, dtype=torch.float32)
+        batch = Batch(tuple(size), spacing, sigma_per_mask, in_pixels, proportion_per_mask, noise, draw_noise)
         if method == "auto":
             method = _engines.fastest(batch)
         if method == "direct":
@@ -104,12 +104,12 @@ def box_masks(
     inside = torch.ones((n, n_boxes, *[1] * len(size)), dtype=torch.bool, device=device)
     for axis, (length, side) in enumerate(zip(size, sides, strict=True)):
         pixels = torch.round(side * length)
-        where = torch.rand((n, n_boxes), generator=generator, device=device, dtype=torch.float32)
+        place = torch.rand((n, n_boxes), generator=generator, device=device, dtype=torch.float32)
         if clip:
-            start = torch.floor(where * length) - torch.floor(pixels / 2)
+            start = torch.floor(place * length) - torch.floor(pixels / 2)  # the centre is uniform in the image
         else:
             # In float32 the product may be rounded up to the next whole number, one pixel too far.
-            start = torch.floor(where * (length - pixels + 1)).minimum(length - pixels)
+            start = torch.floor(place * (length - pixels + 1)).minimum(length - pixels)
         position = torch.arange(length, device=device)
         covered = (position >= start[..., None]) & (position < (start + pixels)[..., None])  # (n, n_boxes, length)
         inside = inside & covered.view(n, n_boxes, *[length if other == axis else 1 for other in range(len(size))])
@@ -122,14 +122,14 @@ def box_masks(
     random=True,
 )
 def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    # torch's Beta distribution takes no generator. So the weight is b / (a + b) of two Gamma(alpha) variables. Each of
-    # them is Gamma(alpha + 1) times uniform^(1 / alpha), in logarithms, since for a small alpha both underflow. In
-    # float32, since not every device has float64.
-    shape = torch.full((2, n), alpha + 1, dtype=torch.float32, device=device)
-    gamma = torch._standard_gamma(shape, generator=generator).log()
+    # torch's Beta distribution takes no generator. So the weight is b / (a + b) of two Gamma(alpha) numbers, each
+    # Gamma(alpha + 1) * uniform^(1 / alpha). They are kept as logarithms, since they underflow for a small alpha, and
+    # in float32, since not every device has float64.
+    concentration = torch.full((2, n), alpha + 1, dtype=torch.float32, device=device)
+    log_gamma = torch._standard_gamma(concentration, generator=generator).log()
     uniform = torch.rand((2, n), generator=generator, dtype=torch.float32, device=device)
-    power = torch.log1p(-uniform)
-    weight = torch.sigmoid(gamma[1] - gamma[0] + (power[1] - power[0]) / alpha)
+    log_uniform = torch.log1p(-uniform)
+    weight = torch.sigmoid(log_gamma[1] - log_gamma[0] + (log_uniform[1] - log_uniform[0]) / alpha)
     return weight.view(n, 1, *[1] * dims)
 
 
@@ -144,10 +144,9 @@ def random_rows(n: int, p: float, generator: torch.Generator | None, device: tor
 
 def _without_autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Return a context without autocast and, for "highest", with float32 products, however torch is set."""
-    libraries: dict[str, Any] = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}
-    settings = getattr(libraries.get(device.type), "matmul", None) if precision == "highest" else None
-    if settings is not None:
-        return _ieee_products(device, settings)
+    library: Any = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
+    if precision == "highest" and library is not None:
+        return _ieee_products(device, library.matmul)
     # "meta", among others, has no autocast.
     autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if autocast else nullcontext()
@@ -187,7 +186,7 @@ def _values(
 def _box_sides(
     area: Tensor, size: Sequence[int], aspect: float | None, clip: bool, generator: torch.Generator | None
 ) -> list[Tensor]:
-    """Return the sides of the boxes as fractions of the image's, one tensor per axis, whose product is `area`."""
+    """Return the sides of the boxes as fractions of the image's sides, one tensor per axis, of product `area`."""
     if aspect is None:
         # side = area^u, with the exponents of all axes uniform on the simplex: for two axes, u and 1 - u. Normalised
         # exponential variables are uniform on it.

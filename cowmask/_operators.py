@@ -1,4 +1,4 @@
-"""Make functions custom operators. A compiler learns their shapes, and calls them without tracing them."""
+"""Make functions custom operators. A compiler learns the shapes of an operator and calls it without tracing it."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast

@@ -1,4 +1,4 @@
-"""One differentiable operator that selects by masks in several tensors, with the Triton kernel."""
+"""The differentiable operator that selects by masks in several tensors, by the Triton kernel or by torch."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -29,6 +29,7 @@ def _gradients(ctx: Any, grads: Tensors) -> tuple[Any, ...]:
     of_a: Any = [None] * len(masks)
     of_b: Any = [None] * len(masks)
     needs_a, needs_b, *_ = ctx.needs_input_grad
+    # Forward, out[i + out_roll] takes b[i + b_roll]. So the gradient of b is the same selection with the rolls swapped.
     if any(needs_a):
         unrolled = [grad.roll(-ctx.out_roll, 0) if ctx.out_roll else grad for grad in grads]
         of_a = select(unrolled, zeros, masks, 0, 0, ctx.backend)
@@ -55,7 +56,7 @@ def select(a: Tensors, b: Tensors, masks: Tensors, b_roll: int, out_roll: int, b
 
 
 def _by_kernel(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_roll: int, backend: str) -> bool:
-    """Select by the kernel, unless torch has to or should; tell whether the kernel did."""
+    """Select by the kernel and return True. Return False where torch has to, or should, select."""
     if not use_triton(backend, out.device):
         return False
     from cowmask.kernels import mix

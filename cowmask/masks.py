@@ -37,7 +37,7 @@ def cow_masks(
     Args:
         n: Number of masks, at least 1.
         size: 1 to 3 lengths in pixels, as (height, width).
-        sigma: Standard deviation of the blur in pixels, from 0.001 to 10,000, which sets the size of the features. A
+        sigma: Standard deviation of the blur in pixels, from 0.001 to 10,000. A larger sigma gives larger features. A
             number, a range to draw from log-uniformly for each mask, or a CPU tensor (n,). The default is the paper's
             for 480x360.
         proportion: Expected fraction of True pixels, in [0, 1]. A number, a range to draw from uniformly for each mask,
@@ -50,6 +50,7 @@ def cow_masks(
             "spectral": draw only the frequencies that survive the blur.
             "coarse": draw noise every sigma pixels. CPU only, no `noise`, sigma from 1 pixel to half of each axis.
             "auto": the fastest of them for this number, size and sigma.
+            From given `noise`, "direct" and "spectral" give the same mask but for 3 pixels in 10,000.
         backend: "torch"; "triton", for the spectral method only; or "auto", Triton on a GPU where it works.
         precision: "high" (float16 products in Triton, which moves 1 pixel in 10,000) or "highest" (float32). See
             docs/kernels.md.
@@ -101,7 +102,6 @@ def cow_masks(
     return drawn.to(dtype)
 
 
-@torch.no_grad()
 def box_masks(
     n: int,
     size: Sequence[int],
@@ -122,8 +122,8 @@ def box_masks(
         area: Fraction of the image that the boxes cover, in [0, 1]. A number, a range to draw from uniformly for each
             mask, or a CPU tensor (n,). Sides are rounded to pixels.
         aspect: Height over width in pixels, for two axes. None draws it: a box has height area^u and width area^(1 - u)
-            as fractions of the image, u uniform in [0, 1]. Unless `clip`, a box of a given aspect is never longer than
-            the image, but wider instead.
+            as fractions of the image, u uniform in [0, 1]. Unless `clip`, a box of a given aspect that would not fit
+            keeps its area and gives up its aspect.
         n_boxes: Boxes per mask, each of `area / n_boxes`. Boxes that overlap cover less than `area`. A box whose side
             rounds to 0 pixels is lost.
         clip: False places each box uniformly inside the image. True draws its centre uniformly in the image and cuts
@@ -159,7 +159,6 @@ def box_masks(
     return _draw.box_masks(n, size, *areas, aspect, n_boxes, clip, generator, target).to(dtype)
 
 
-@torch.no_grad()
 def constant_masks(
     n: int, dims: int, alpha: float, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
@@ -167,7 +166,6 @@ def constant_masks(
     return _draw.constant_masks(n, dims, alpha, generator, arguments.draw_device(generator, device))
 
 
-@torch.no_grad()
 def random_rows(
     n: int, p: float, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:

@@ -57,8 +57,7 @@ def erase(x: Tensor, mask: Tensor, fill: float | Tensor = 0.0, *, backend: str =
 
     Args:
         x: Any shape and dtype; floating for a floating mask.
-        mask: Bool, or floating in [0, 1]; broadcasts to `x`, as (B, 1, *size) does, also for `x` (B, *size). The values
-            are not checked, since that would wait for the device.
+        mask: As for `mix`.
         fill: A number, or a tensor on the device of `x` that broadcasts to it, such as (C, 1, 1) for one value per
             channel. It is converted to the dtype of `x`.
         backend: As for `mix`.
@@ -91,7 +90,7 @@ def mix_batch(
     tensors: Sequence[Tensor],
     partners: Sequence[Tensor] | None,
     mask: Tensor,
-    labels: Collection[int] = (),
+    label_positions: Collection[int] = (),
     backend: str = "auto",
 ) -> list[Tensor]:
     """Mix images and dense targets by one mask, and labels by the area of the mask.
@@ -100,14 +99,14 @@ def mix_batch(
         tensors: (B, ..., *size), with one axis between or none; or labels (B, K).
         partners: What each tensor is mixed with. None mixes image i with image i - 1 of the batch.
         mask: (B, 1, *size).
-        labels: The positions of the labels among the tensors.
+        label_positions: Which of the tensors are labels.
         backend: As for `mix`.
     """
-    dense = [i for i in range(len(tensors)) if i not in labels]
+    dense = [i for i in range(len(tensors)) if i not in label_positions]
     masks = [batches.mixing_mask(mask, tensors[i]) for i in dense]
     others = None if partners is None else [partners[i] for i in dense]
     mixed = dict(zip(dense, _mix_each_by(masks, [tensors[i] for i in dense], others, backend), strict=True))
-    for i in labels:
+    for i in label_positions:
         mixed[i] = _mix_labels(tensors[i], None if partners is None else partners[i], mask)
     return [mixed[i] for i in range(len(tensors))]
 
@@ -115,21 +114,22 @@ def mix_batch(
 def _mix_each_by(
     masks: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor] | None, backend: str
 ) -> list[Tensor]:
-    """Mix each of `a` with one of `b` by one of the masks. If `b` is None, mix it with itself rolled by one."""
+    """Mix each of `a` with one of `b`, or, where `b` is None, with itself rolled by one; each by its mask."""
     selects, device = masks[0].dtype == torch.bool, masks[0].device
     if arguments.choice("backend", backend, BACKENDS) == "triton" and not selects:
         raise ValueError(f'backend="triton" selects by a bool mask, got {masks[0].dtype}: try mask.bool()')
-    kernel = selects and (backend == "triton" or (backend == "auto" and device.type == "cuda"))
-    if kernel and _is_transformed(*a, *(b or ())):  # the operator would fail, or lose the tangents in silence
+    by_kernel = selects and (backend == "triton" or (backend == "auto" and device.type == "cuda"))
+    if by_kernel and _is_transformed(*a, *(b or ())):  # the operator would fail, or lose the tangents in silence
         if backend == "triton":
             raise ValueError('backend="triton" takes no torch.func and no forward-mode derivatives: name "torch"')
-        kernel = False
-    if kernel:
-        # Rolling by len - 1 the other way is rolling by one.
-        whole, b_roll = (a, len(a[0]) - 1) if b is None else (b, 0)
-        a = [x.expand_as(like) for x, like in zip(a, whole, strict=True)]  # a fill is a scalar
-        masks = [x.expand_as(like) for x, like in zip(masks, whole, strict=True)]
-        return select(a, whole, masks, b_roll, 0, backend)
+        by_kernel = False
+    if by_kernel:
+        b_roll = 0
+        if b is None:
+            b, b_roll = a, len(a[0]) - 1  # `select` rolls b back: by len - 1 back is by one forward
+        a = [x.expand_as(y) for x, y in zip(a, b, strict=True)]  # a fill is smaller than its image
+        masks = [mask.expand_as(y) for mask, y in zip(masks, b, strict=True)]
+        return select(a, b, masks, b_roll, 0, backend)
     if b is None:
         return [mix_rolled(x, mask) for x, mask in zip(a, masks, strict=True)]
     return [_where_or_lerp(x, y, mask) for x, y, mask in zip(a, b, masks, strict=True)]
@@ -151,12 +151,12 @@ def _mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
 
 def _where_or_lerp(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None) -> Tensor:
     if mask.dtype == torch.bool:
-        return torch.where(mask, b, a) if out is None else torch.where(mask, b, a, out=out)
+        return torch.where(mask, b, a, out=out)
     return torch.lerp(a, b, mask.to(a.dtype), out=out)
 
 
 def mix_rolled(x: Tensor, mask: Tensor) -> Tensor:
-    """Return `mix(x, x.roll(1, 0), mask)` without the rolled copy."""
+    """Mix image i with image i - 1. A rolled copy is made only for what `_MixWithPrevious` cannot differentiate."""
     if mask.requires_grad or _is_transformed(x, mask):
         return _where_or_lerp(x, x.roll(1, 0), mask)
     return _MixWithPrevious.apply(x, mask)
@@ -166,7 +166,7 @@ _WITH_PREVIOUS = ((slice(1, None), slice(None, -1)), (slice(None, 1), slice(-1, 
 
 
 class _MixWithPrevious(torch.autograd.Function):
-    """Mix image i with image i - 1, in torch: what the `select` operator does, for floating masks too."""
+    """Mix image i with image i - 1: select or blend."""
 
     @staticmethod
     def forward(x: Tensor, mask: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     # F.one_hot would read the labels back from a GPU to check them. There, scatter_ stops the kernel instead.
     labels = labels.long()
     if labels.device.type == "cpu" and not ((labels >= 0) & (labels < num_classes)).all():
-        came = f"{labels.min()} to {labels.max()}"
-        raise ValueError(f"labels must be from 0 to num_classes - 1 = {num_classes - 1}, got {came}")
+        got = f"{labels.min()} to {labels.max()}"
+        raise ValueError(f"labels must be from 0 to num_classes - 1 = {num_classes - 1}, got {got}")
     zeros = torch.zeros(len(labels), num_classes, dtype=torch.float32, device=labels.device)
     return zeros.scatter_(1, labels[:, None], 1)

@@ -95,15 +95,16 @@ class _Mixer(_Transform):
         Warns:
             UserWarning: A batch of one comes without `partner`. Compiled code does not warn.
         """
-        tensors, partners, labels = batches.to_mix(images, targets, partner, self.ndim, generator)
-        tensors = [self._as_mixable(x, i in labels) for i, x in enumerate(tensors)]
-        partners = partners and [self._as_mixable(x, i in labels) for i, x in enumerate(partners)]
+        tensors, partners, label_positions = batches.mixing_inputs(images, targets, partner, self.ndim, generator)
+        tensors = [self._as_mixable(x, i in label_positions) for i, x in enumerate(tensors)]
+        partners = partners and [self._as_mixable(x, i in label_positions) for i, x in enumerate(partners)]
         mask = None if mask is None else batches.image_masks(mask, images)
         if partners is None and len(images) == 1:
             _warn_of_one()
             mixed = [x.clone() for x in tensors]
         else:
-            mixed = mix_batch(tensors, partners, self.sample(images, generator) if mask is None else mask, labels)
+            mask = self.sample(images, generator) if mask is None else mask
+            mixed = mix_batch(tensors, partners, mask, label_positions)
         results = [like(y, x) if y.ndim == x.ndim else y for x, y in zip((images, *targets), mixed, strict=True)]
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -140,8 +141,8 @@ class _Eraser(_Transform):
         Args:
             images: (B, C, *size), with `ndim` spatial axes.
             targets: Anything; returned unchanged.
-            mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn masks. Draw them with `sample` if
-                `consistency_loss` needs them too.
+            mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn masks. Draw masks with `sample` first
+                if `consistency_loss` needs them too.
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
@@ -162,7 +163,7 @@ class CowMix(_Mixer):
 
     Args:
         sigma: As for `cow_masks`: pixels, log-uniform in a range for each image. The paper takes 4-16 at 480x360, and
-            twice that for images with larger features. Scale it with the shorter side.
+            twice that for images with larger features. Scale sigma with the shorter side.
         proportion: Expected fraction taken from the partner, in [0, 1]. The paper takes 0.5.
         spacing: As for `cow_masks`.
         num_classes: Number of classes of integer labels (B,).
@@ -321,8 +322,8 @@ class MixUp(_Mixer):
     """Blend images with one weight per image.
 
     Args:
-        alpha: The partner's weight is drawn from Beta(alpha, alpha), alpha above 0. At 1 it is uniform, and for small
-            alpha it is near 0 or 1.
+        alpha: Above 0. The partner's weight is drawn from Beta(alpha, alpha): uniform at alpha 1, and near 0 or 1 for a
+            small alpha.
         num_classes: Number of classes of integer labels (B,).
         p: Probability that an image is mixed at all, drawn for each image.
         ndim: Spatial axes: 1 for signals (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).

@@ -45,7 +45,9 @@ ARROWS: dict[str, set[str]] = {
 MODULES = sorted(PACKAGE.rglob("*.py"))
 RANDOM = {
     "rand",
+    "rand_like",
     "randn",
+    "randn_like",
     "randint",
     "randperm",
     "normal",
@@ -54,6 +56,8 @@ RANDOM = {
     "_standard_gamma",
     "uniform_",
     "normal_",
+    "random_",
+    "exponential_",
 }
 
 

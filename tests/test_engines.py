@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from cowmask import cow_masks
 from cowmask._engines import basis, coarse, direct, gains, spectral
-from cowmask._engines.definition import n_taps, taps, write_thresholded
+from cowmask._engines.definition import n_taps, taps
 from tests import agreement, distribution
 from tests.agreement import DRAWING, METHODS, assert_agrees, some_noise
 
@@ -144,7 +145,7 @@ def test_drawn_fields_have_the_covariance_of_listing_1s(length: int, sigma: floa
 
 
 def covariance(fields: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the covariance of pixels less their mean, of fields that each independent number adds, by the largest."""
+    """Return the covariance between pixels of fields (numbers, length) less their means, scaled to a largest of 1."""
     fields = fields - fields.mean(1, keepdims=True)
     product = fields.T @ fields
     return product / product.max()
@@ -162,6 +163,7 @@ def fields_of_each_number(method: str, length: int, sigma: float) -> NDArray[np.
         k = gains.n_coefficients(length, sigma, cutoff)
         gain = gains.gaussian_gains(one, cutoff, [1.0], [length], [k])
         return basis.synthesise(torch.diag(gain[0]), [length]).double().numpy()
+    assert method == "coarse"
     grid = coarse._grid(length, sigma)
     factors = [coarse._blur_all_but_first_axis(unit, [grid], [sigma]) for unit in torch.eye(grid.points)]
     fields = [torch.bmm(*pair).flatten() for pair in factors]
@@ -181,13 +183,13 @@ def test_masks_of_similar_sigma_go_together_and_back_to_their_places(
 
     whole = drawn(noise)
     seen: list[int] = []
-    threshold = spectral._threshold
+    write = spectral._write_by_torch
 
     def spy(out: Tensor, *others: Any) -> None:
         seen.append(len(out))
-        threshold(out, *others)
+        write(out, *others)
 
-    monkeypatch.setattr(spectral, "_threshold", spy)
+    monkeypatch.setattr(spectral, "_write_by_torch", spy)
     monkeypatch.setattr(spectral, "PIXELS_PER_GROUP", 1)
     assert (drawn(noise) != whole).sum() <= 7  # rounding
     assert seen == [3, 1, 1, 2]
@@ -197,82 +199,81 @@ def test_masks_of_similar_sigma_go_together_and_back_to_their_places(
 
 def test_each_row_is_cut_at_its_own_coefficients_and_taps() -> None:
     sigmas, length = torch.tensor([1.5, 4.0, 30.0]), 100
-    together = gains.transfer(sigmas, 50.0, length, length)
+    together = gains.tap_gains_of_axis(sigmas, 50.0, length, length)
     for sigma, row in zip(sigmas, together, strict=True):
         k = gains.n_coefficients(length, float(sigma))
-        alone = gains.transfer(sigma[None], float(sigma), length, k)[0]
+        alone = gains.tap_gains_of_axis(sigma[None], float(sigma), length, k)[0]
         assert torch.allclose(row[:k], alone, atol=1e-6)
         assert not row[k:].any()
     assert (together != 0).sum(1).diff().max() < 0  # fewer for larger sigmas
 
 
-def mirrored_without_the_edge(length: int, start: int, stop: int, device: torch.device) -> Tensor:
+class Fault(NamedTuple):
+    """What stands in for one function of an engine, and the checks below that must catch it."""
+
+    method: str
+    module: ModuleType
+    function: str
+    stand_in: Callable[..., Any]  # takes the function, and then the function's arguments
+    caught_by: set[str]
+
+
+def mirror_without_the_edge(_: object, length: int, start: int, stop: int, device: torch.device) -> Tensor:
     position = torch.arange(start, stop, device=device) % (2 * length - 2)
     return torch.minimum(position, 2 * length - 2 - position)
 
 
-def of_every_second_row(coefficients: Tensor, *others: Any, synthesise: Any = basis.synthesise) -> Tensor:
-    return synthesise(coefficients[torch.arange(len(coefficients)) // 2 * 2], *others)
-
-
-def with_the_mean(*arguments: Any, tap_gains: Any = gains.tap_gains) -> Tensor:
+def keep_the_mean(tap_gains: Callable[..., Tensor], *arguments: Any) -> Tensor:
     product = tap_gains(*arguments)
     product.flatten(1)[:, 0] = 1
     return product
 
 
-def of_the_negative(out: Tensor, field: Tensor, *threshold: Any, write: Any = write_thresholded) -> None:
+def write_the_negative(write: Callable[..., None], out: Tensor, field: Tensor, *threshold: Any) -> None:
     write(out, -field, *(-level for level in threshold))
 
 
-def of_the_points(noise: Tensor, *_: Any) -> Tensor:
-    return noise.square().mean().sqrt()
-
-
-class Fault(NamedTuple):
-    """A stand-in for one function of an engine, and the checks below that must catch it."""
-
-    method: str
-    module: ModuleType
-    function: str
-    stand_in: Callable[..., Any]
-    caught_by: set[str]
-
-
-_n_coefficients, _taps, _gaussian_gains, _grid = gains.n_coefficients, taps, gains.gaussian_gains, coarse._grid
 FAULTS = {
     "K too small": Fault(
         "spectral",
         spectral,
         "n_coefficients",
-        lambda length, sigma, *cutoff: _n_coefficients(length, 2 * sigma, *cutoff),
+        lambda n_coefficients, length, sigma, *cutoff: n_coefficients(length, 2 * sigma, *cutoff),
         {"same noise"},
     ),
     "sigma 3% off": Fault(
         "direct",
         direct,
         "taps",
-        lambda sigma, count: _taps(1.03 * sigma, count),
+        lambda taps, sigma, count: taps(1.03 * sigma, count),
         {"same noise", "distribution"},
     ),
     "one mask for two rows": Fault(
-        "spectral", basis, "synthesise", of_every_second_row, {"same noise", "independence"}
+        "spectral",
+        basis,
+        "synthesise",
+        lambda synthesise, coefficients, *others: synthesise(
+            coefficients[torch.arange(len(coefficients)) // 2 * 2], *others
+        ),
+        {"same noise", "independence"},
     ),
-    "Parseval including the mean": Fault("spectral", spectral, "tap_gains", with_the_mean, {"same noise"}),
-    "< for >": Fault("spectral", spectral, "write_thresholded", of_the_negative, {"same noise", "distribution"}),
+    "Parseval including the mean": Fault("spectral", spectral, "tap_gains", keep_the_mean, {"same noise"}),
+    "< for >": Fault("spectral", spectral, "write_thresholded", write_the_negative, {"same noise", "distribution"}),
     "sigma squared 6% off": Fault(
         "spectral",
         spectral,
         "gaussian_gains",
-        lambda sigma, *others: _gaussian_gains(1.03 * sigma, *others),
+        lambda gaussian_gains, sigma, *others: gaussian_gains(1.03 * sigma, *others),
         {"distribution"},
     ),
     "points too far apart": Fault(
-        "coarse", coarse, "_grid", lambda length, sigma: _grid(length, 1.7 * sigma), {"distribution"}
+        "coarse", coarse, "_grid", lambda grid, length, sigma: grid(length, 1.7 * sigma), {"distribution"}
     ),
-    "the points' variance for the pixels'": Fault("coarse", coarse, "_std", of_the_points, {"distribution"}),
+    "the points' variance for the pixels'": Fault(
+        "coarse", coarse, "_std", lambda _, noise, *__: noise.square().mean().sqrt(), {"distribution"}
+    ),
     "mirrored without the edge pixel": Fault(
-        "direct", direct, "mirrored", mirrored_without_the_edge, {"same noise", "distribution"}
+        "direct", direct, "mirrored", mirror_without_the_edge, {"same noise", "distribution"}
     ),
 }
 
@@ -292,7 +293,8 @@ def checks(method: str) -> dict[str, Callable[[], object]]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_faulty_engine_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
-    monkeypatch.setattr(fault.module, fault.function, fault.stand_in)
+    stand_in = partial(fault.stand_in, getattr(fault.module, fault.function))
+    monkeypatch.setattr(fault.module, fault.function, stand_in)
     caught = set()
     for check, run in checks(fault.method).items():
         try:

@@ -22,7 +22,7 @@ RangeOrValues = tuple[list[float], Tensor | None]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where an argument's values must lie. Its ends are part of it, except for `low` if `open_low`."""
+    """Where an argument's values must lie: from `low` to `high`, both included unless `open_low`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -38,8 +38,8 @@ class Interval:
         above = smallest > self.low if self.open_low else smallest >= self.low
         # Worded so that NaN, which compares as False, is refused.
         if not (above and largest <= self.high and -math.inf < smallest and largest < math.inf):
-            came = " to ".join(dict.fromkeys(f"{end:g}" for end in (smallest, largest)))
-            raise ValueError(f"{name} must be {self}, got {came}")
+            got = " to ".join(dict.fromkeys(f"{end:g}" for end in (smallest, largest)))
+            raise ValueError(f"{name} must be {self}, got {got}")
 
 
 POSITIVE = Interval(0, open_low=True)
@@ -100,7 +100,7 @@ def image_size(size: Any) -> tuple[int, ...]:
 
 
 def values(name: str, value: Any, interval: Interval, n: int | None = None) -> RangeOrValues:
-    """Check a number, a (low, high) range or a CPU tensor of `n` per-mask values; of a tensor all but the values."""
+    """Check a number, a (low, high) range, or a CPU tensor of `n` values. `bounds` checks the tensor's values later."""
     if isinstance(value, Tensor):
         return [], _per_mask_values(name, value, n)
     if isinstance(value, (tuple, list)):
@@ -122,10 +122,11 @@ def values(name: str, value: Any, interval: Interval, n: int | None = None) -> R
 
 def bounds(name: str, checked: RangeOrValues, interval: Interval) -> tuple[float, float]:
     """Return the smallest and the largest value that can be drawn. The values of a tensor are checked here."""
-    (low, high), per_mask = checked[0] or (0.0, 0.0), checked[1]
-    if per_mask is not None:
-        low, high = per_mask.min().item(), per_mask.max().item()
-        interval.check(name, low, high)
+    low_high, per_mask = checked
+    if per_mask is None:
+        return low_high[0], low_high[1]
+    low, high = per_mask.min().item(), per_mask.max().item()
+    interval.check(name, low, high)
     return low, high
 
 

@@ -12,7 +12,7 @@ from cowmask._subclasses import plain
 AXES = {1: "(B, C, L)", 2: "(B, C, H, W)", 3: "(B, C, D, H, W)"}  # of images, by their number of spatial axes
 
 
-def to_mix(
+def mixing_inputs(
     images: Any, targets: Sequence[Any], partner: Any, ndim: int, generator: Any
 ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None, Collection[int]]:
     """Check all that a mixing transform takes, except for the mask.
@@ -22,7 +22,8 @@ def to_mix(
     """
     image_batch(images, ndim, generator, mixes=True)
     tensors = (images, *targets)
-    labels = [position + 1 for position, target in enumerate(targets) if is_labels(position, target, images)]
+    names = [f"targets[{position}]" for position in range(len(targets))]
+    labels = [i for i, name in enumerate(names, 1) if _is_labels(name, tensors[i], images)]
     partners = _partners(partner, tensors)
     return [plain(x) for x in tensors], partners and [plain(x) for x in partners], labels
 
@@ -75,14 +76,16 @@ def image_masks(mask: Any, images: Tensor) -> Tensor:
     return mask
 
 
-def is_labels(position: int, target: Any, images: Tensor) -> bool:
+def _is_labels(name: str, target: Any, images: Tensor) -> bool:
     """Tell labels, (B,) integer or (B, K) floating, from dense targets of the images (B, C, *size)."""
-    name, size = f"targets[{position}]", images.shape[2:]
+    size = images.shape[2:]
     shape = arguments.tensor(name, target).shape
     if target.device != images.device:
         raise ValueError(f"{name} is on {target.device}, but the images are on {images.device}")
     floating = target.dtype.is_floating_point
     integer = not floating and not target.dtype.is_complex
+    # Dense: a value for each pixel, at most one axis between. Labels: a value or a row for each image. For signals,
+    # (B, K) may be both.
     batched = len(shape) > 0 and shape[0] == len(images)
     dense = batched and shape[-len(size) :] == size and len(shape) - len(size) in (1, 2)
     labels = batched and ((len(shape) == 1 and integer) or (len(shape) == 2 and floating))
@@ -119,10 +122,10 @@ def _partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor] | Non
     for position, (x, other) in enumerate(zip(tensors, partner, strict=True)):
         arguments.tensor(f"partner[{position}]", other)
         for name in ("shape", "dtype", "device"):
-            expected, came = getattr(x, name), getattr(other, name)
-            if expected != came:
+            expected, got = getattr(x, name), getattr(other, name)
+            if expected != got:
                 hint = _partner_hint(x, other)
-                raise ValueError(f"partner[{position}] must have {name} {_words(expected)}, got {_words(came)}" + hint)
+                raise ValueError(f"partner[{position}] must have {name} {_words(expected)}, got {_words(got)}" + hint)
     return partner
 
 

@@ -1,4 +1,4 @@
-"""Three ways to draw the same masks, one file each with one entry `draw(out, batch, ...)`.
+"""Three ways to draw masks of one distribution, one file each with one entry `draw(out, batch, ...)`.
 
 definition  what a cow mask is, and what an engine is told about a batch
 direct      blurs noise, as Listing 1 does
@@ -17,7 +17,7 @@ __all__ = ["Batch", "coarse", "direct", "fastest", "spectral"]
 def fastest(batch: Batch) -> str:
     """Return the method that should take the least time."""
     drawn_on_cpu = batch.noise is None and batch.sigma.device.type == "cpu"
-    return _fastest(len(batch.sigma), batch.size, tuple(batch.sigma_bounds), drawn_on_cpu=drawn_on_cpu)
+    return _fastest(len(batch.sigma), batch.size, tuple(batch.bounds_in_pixels), drawn_on_cpu=drawn_on_cpu)
 
 
 @lru_cache(maxsize=256)

@@ -51,7 +51,7 @@ def upper_half(length: int, k: int, dtype: torch.dtype, pairs: int, device: torc
 
 
 def cached_on(device: torch.device, table: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """Return `table(*arguments)` on a device; the function makes and caches the table on the CPU."""
+    """Return `table(*arguments)` on a device. `table` caches its result on the CPU; copies are cached here."""
     return table(*arguments) if device.type == "cpu" else _copy_on_device(device, table, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""What a cow mask is (French et al. 2019, Listing 1). Every engine computes this.
+"""What a cow mask is (French et al. 2019, Listing 1). Every engine computes this; coarse only in distribution.
 
     field = blur(noise, sigma)                                            taps, mirrored
     mask  = field - mean > sqrt(2) * erfinv(1 - 2 * proportion) * std     thresholds, write_thresholded
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 TRUNCATE = 4.0  # sigmas at which the taps end: scipy's default, which Listing 1 uses
-White = Callable[[Sequence[int]], Tensor]  # draws standard normal numbers of a shape
+DrawNoise = Callable[[Sequence[int]], Tensor]  # draws standard normal numbers of a shape
 
 
 class Batch(NamedTuple):
@@ -24,13 +24,13 @@ class Batch(NamedTuple):
     size: tuple[int, ...]
     spacing: Sequence[float]
     sigma: Tensor  # (n,), in units of the spacing
-    sigma_bounds: list[tuple[float, float]]  # of sigma along each axis, pixels; known without waiting for a device
+    bounds_in_pixels: list[tuple[float, float]]  # of sigma along each axis; known without waiting for a device
     proportion: Tensor | None  # (n,); None means one half for all masks, whose threshold is zero
     noise: Tensor | None  # (n, 1, *size); None means that the engine draws its own
-    white: White
+    draw_noise: DrawNoise
 
     def rows(self, rows: slice | Tensor) -> "Batch":
-        """Return some of the masks."""
+        """Return some of the masks. The bounds stay those of the whole batch."""
         proportion, noise = (x if x is None else x[rows] for x in (self.proportion, self.noise))
         return self._replace(sigma=self.sigma[rows], proportion=proportion, noise=noise)
 
@@ -59,18 +59,18 @@ def mirrored(length: int, start: int, stop: int, device: torch.device) -> Tensor
     return torch.minimum(position, 2 * length - 1 - position)
 
 
-def acts_as_gaussian(size: Sequence[int], sigma_bounds: Sequence[tuple[float, float]]) -> bool:
-    """Tell whether the blur by any sigma within the bounds (pixels, one pair per axis) is as good as a true Gaussian.
+def acts_as_gaussian(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether the blur by any sigma within the bounds, one pair per axis, is as good as a true Gaussian.
 
     Below one pixel, sampling the Gaussian shows. Above half an axis little of the field is left, and the end of the
     taps shows.
     """
-    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, sigma_bounds, strict=True))
+    return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, bounds_in_pixels, strict=True))
 
 
 def thresholds(std: Tensor, proportion: Tensor) -> Tensor:
-    """Return the thresholds (n,) that a `proportion` (n,) of zero-mean Gaussian fields of `std` (n,) exceeds."""
-    # -ndtri(p) = sqrt(2) erfinv(1 - 2p). Its infinities at 0 and 1 are set directly, since inf * 0 is not a threshold.
+    """Return the level that a fraction `proportion` of a zero-mean Gaussian field of `std` exceeds, for (n,) fields."""
+    # -ndtri(p) = sqrt(2) erfinv(1 - 2p). The infinities of ndtri at 0 and 1 are set directly, since inf * 0 is NaN.
     threshold = -torch.special.ndtri(proportion) * std
     threshold = threshold.masked_fill(proportion <= 0, math.inf)
     return threshold.masked_fill(proportion >= 1, -math.inf)
@@ -81,6 +81,6 @@ def write_thresholded(out: Tensor, field: Tensor, threshold: Tensor | float = 0.
     if field.device.type != "cpu":
         torch.gt(field, threshold, out=out)
     elif isinstance(threshold, float) and threshold == 0:
-        out.copy_(field.relu_())  # on a CPU, torch is three times faster by way of floats than straight to bool
+        out.copy_(field.relu_())  # bool(relu(x)) is x > 0; on a CPU, gt straight to bool takes three times as long
     else:
         out.copy_(field.gt_(threshold))

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from cowmask._engines.definition import Batch, mirrored, n_taps, taps, thresholds, write_thresholded
 
-# Numbers to hold at once. Larger batches are split, down to one mask. A CPU is twice as fast inside its cache.
-_WORKSPACE_CPU, _WORKSPACE = 2**20, 2**26
+# Larger batches are split, down to one mask. A CPU is twice as fast inside its cache.
+_NUMBERS_AT_ONCE_CPU, _NUMBERS_AT_ONCE = 2**20, 2**26
 
 
 def draw(out: Tensor, batch: Batch) -> None:
     """Write bool masks (n, *size)."""
-    noise = batch.white(out.shape) if batch.noise is None else batch.noise[:, 0].to(out.device, torch.float32)
+    noise = batch.draw_noise(out.shape) if batch.noise is None else batch.noise[:, 0].to(out.device, torch.float32)
     kernels = [
         taps(batch.sigma / step, n_taps(high))
-        for step, (_, high) in zip(batch.spacing, batch.sigma_bounds, strict=True)
+        for step, (_, high) in zip(batch.spacing, batch.bounds_in_pixels, strict=True)
     ]
     dims = tuple(range(1, out.ndim))
     at_once = _masks_at_once(batch, out.device)
@@ -48,9 +48,8 @@ def blur(x: Tensor, weights: Tensor, axis: int) -> Tensor:
     # 2. Column j of the band matrix is the kernel, j places further down.
     reach = kernel.shape[1] // 2
     block = _block(x[0].numel() // length, length, reach)
-    band = (
-        torch.nn.functional.pad(kernel, (block - 1, block - 1)).unfold(1, block, 1).flip(2)
-    )  # (n, 2 reach + block, block)
+    padded = torch.nn.functional.pad(kernel, (block - 1, block - 1))
+    band = padded.unfold(1, block, 1).flip(2)  # (n, 2 reach + block, block)
     # 3. The mirrored axis, cut into blocks that overlap by 2 * reach.
     n_blocks = math.ceil(length / block)
     index = mirrored(length, -reach, n_blocks * block + reach, x.device)
@@ -60,12 +59,12 @@ def blur(x: Tensor, weights: Tensor, axis: int) -> Tensor:
     return blurred.view(*lines.shape[:-2], -1)[..., :length].movedim(-1, axis)
 
 
-def cost(size: Sequence[int], sigma_bounds: Sequence[tuple[float, float]]) -> float:
+def cost(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> float:
     """Return about how many ns a pixel takes, for sigmas within these bounds along each axis, in pixels.
 
     Fitted to 60 sizes and sigmas on two CPU cores. Only the comparison with `spectral.cost` means anything.
     """
-    return sum(4 + 0.035 * (2 * reach + block) for reach, block in _reaches_and_blocks(size, sigma_bounds))
+    return sum(4 + 0.035 * (2 * reach + block) for reach, block in _reaches_and_blocks(size, bounds_in_pixels))
 
 
 def _masks_at_once(batch: Batch, device: torch.device) -> int:
@@ -73,14 +72,14 @@ def _masks_at_once(batch: Batch, device: torch.device) -> int:
     # What is held at once, at its largest: the overlapping blocks of an axis, and the band matrix.
     held = max(
         (2 * reach + block) * (pixels // block + block)
-        for reach, block in _reaches_and_blocks(batch.size, batch.sigma_bounds)
+        for reach, block in _reaches_and_blocks(batch.size, batch.bounds_in_pixels)
     )
-    return max(1, (_WORKSPACE_CPU if device.type == "cpu" else _WORKSPACE) // held)
+    return max(1, (_NUMBERS_AT_ONCE_CPU if device.type == "cpu" else _NUMBERS_AT_ONCE) // held)
 
 
-def _reaches_and_blocks(size: Sequence[int], sigma_bounds: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
+def _reaches_and_blocks(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
     """Return, for each axis, the reach of the widest kernel and the pixels of a block."""
-    reaches = [min(n_taps(high) - 1, length) for (_, high), length in zip(sigma_bounds, size, strict=True)]
+    reaches = [min(n_taps(high) - 1, length) for (_, high), length in zip(bounds_in_pixels, size, strict=True)]
     pixels = math.prod(size)
     return [(reach, _block(pixels // length, length, reach)) for length, reach in zip(size, reaches, strict=True)]
 
@@ -91,14 +90,14 @@ def _block(lines: int, length: int, reach: int) -> int:
 
 
 def _fold(weights: Tensor, length: int) -> Tensor:
-    """Return taps (n, at most length + 1) with the same effect, since a mirrored axis repeats every 2 * length."""
+    """Fold taps to at most length + 1 with the same effect on a mirrored axis, which repeats every 2 * length."""
     if weights.shape[1] <= length + 1:
         return weights
     distance = torch.arange(weights.shape[1], device=weights.device) % (2 * length)
     distance = torch.minimum(distance, 2 * length - distance)
     centre, side = weights[:, :1], 2 * weights[:, 1:]
     folded = weights.new_zeros(len(weights), length + 1).index_add_(1, distance, torch.cat((centre, side), 1))
-    folded[:, 1:] /= 2  # what came to the centre came from both sides
+    folded[:, 1:] /= 2  # back to one side; the centre keeps what reached it from both
     return folded
 
 

@@ -43,15 +43,15 @@ def n_coefficients(length: int, sigma: float, cutoff: float | None = None) -> in
     return min(length, _round_up(last + 2, 8))
 
 
-def gain_cutoff(size: Sequence[int], sigma_bounds: Sequence[tuple[float, float]]) -> float | None:
+def gain_cutoff(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> float | None:
     """Return the gain below which coefficients of drawn noise can be dropped.
 
     None means that a true Gaussian will not do: the gains have to be those of Listing 1's own taps.
     """
-    if not acts_as_gaussian(size, sigma_bounds):
+    if not acts_as_gaussian(size, bounds_in_pixels):
         return None
-    # Where sigma is a large part of an axis, the coefficients above the cutoff are few.
-    few = any(4 * high > length for length, (_, high) in zip(size, sigma_bounds, strict=True))
+    # Where sigma is a large part of an axis, few coefficients are left and each matters: then the lower cutoff.
+    few = any(4 * high > length for length, (_, high) in zip(size, bounds_in_pixels, strict=True))
     return CUTOFF_GIVEN_NOISE if few else CUTOFF_DRAWN_NOISE
 
 
@@ -60,7 +60,7 @@ def gaussian_gains(
 ) -> Tensor:
     """Return the gains of an untruncated Gaussian, (n, *counts), set to zero below the cutoff.
 
-    `sigma` (n,) is in units of the spacing. Far fewer torch calls than `tap_gains`.
+    `sigma` (n,) is in units of the spacing. Takes far fewer torch calls than `tap_gains`.
     """
     exponents = cached_on(sigma.device, _exponents, tuple(spacing), tuple(size), tuple(counts))
     gains = sigma.square().view(-1, *[1] * len(size)) * exponents
@@ -90,18 +90,19 @@ def tap_gains(
         size: Pixels along each axis.
         counts: Coefficients along each axis.
     """
-    along: dict[tuple[Any, ...], Tensor] = {}  # axes that are alike share their gains: a GPU waits for small calls
+    # Axes that are alike share their gains: on a GPU a small call costs more than its arithmetic.
+    gains_of: dict[tuple[Any, ...], Tensor] = {}
     product = torch.ones((), device=sigma.device)
     for axis, alike in enumerate(zip(spacing, largest, size, counts, strict=True)):
-        if alike not in along:
+        if alike not in gains_of:
             step, high, length, k = alike
-            along[alike] = transfer(sigma / step, high, length, k)
-        product = product.unsqueeze(-1) * along[alike].view(len(sigma), *[1] * axis, -1)
+            gains_of[alike] = tap_gains_of_axis(sigma / step, high, length, k)
+        product = product.unsqueeze(-1) * gains_of[alike].view(len(sigma), *[1] * axis, -1)
     product.flatten(1).select(1, 0).zero_()  # writes into a view
     return product
 
 
-def transfer(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
+def tap_gains_of_axis(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
     """Return the gains along one axis, (n, k), of blurs by `sigma` (n,) pixels, each cut at its own K.
 
     `largest` is an upper bound of sigma.
@@ -112,9 +113,9 @@ def transfer(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _tap_cosines(length: int, k: int, taps: int) -> Tensor:
-    """Return what the taps at distance j, one on each side, add to the gain of coefficient l, (taps, k) float32."""
-    table = 2 * cosines(range(taps), range(k), length)
+def _tap_cosines(length: int, k: int, count: int) -> Tensor:
+    """Return what the taps at distance j, one on each side, add to the gain of coefficient l, (count, k) float32."""
+    table = 2 * cosines(range(count), range(k), length)
     table[0] /= 2  # the centre is one tap
     return table.float()
 
@@ -128,7 +129,7 @@ def is_kept(sigma: Tensor, length: int, k: int) -> Tensor:
 def n_rows_kept(gains: Tensor) -> Tensor:
     """Return how many rows along the first axis of the gains (n, *counts) may be other than zero, int32 (n,)."""
     rows = (gains.view(*gains.shape[:2], -1) != 0).any(2)
-    return 1 + rows[:, 1:].sum(1, dtype=torch.int32)  # row 0 may hold a zero only, the mean, and counts all the same
+    return 1 + rows[:, 1:].sum(1, dtype=torch.int32)  # row 0 always counts, even if it holds only the mean's zero
 
 
 def _round_up(value: int, step: int) -> int:

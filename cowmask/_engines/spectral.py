@@ -1,8 +1,7 @@
 """The spectral engine: draw the few coefficients that the blur leaves, and transform them back. Torch, or Triton.
 
-A Gaussian blur with half-sample symmetric borders (`scipy.ndimage.gaussian_filter`, mode "reflect") is diagonal in the
-DCT-II: it multiplies coefficient k of an axis of N pixels by the gain `g(k) = sum_j w_j cos(pi k j / N)`, where w are
-the blur's taps. Three things follow.
+The blur, with its mirrored borders, is diagonal in the DCT-II: it multiplies each coefficient by a gain (`gains`).
+Three things follow.
 
 1. White noise is white in that basis too, so only the K lowest coefficients of each axis are drawn.
 2. The blur becomes one small matrix product per axis.
@@ -28,11 +27,11 @@ from cowmask._engines.gains import (
 )
 
 WORKSPACE_BYTES = 2**26  # larger batches are split, down to one mask
-PIXELS_PER_GROUP = 2**19  # so many are worth torch calls of their own
+PIXELS_PER_GROUP = 2**19  # on average, in a group that is worth its extra torch calls
 
 
 def draw(out: Tensor, batch: Batch, *, triton: bool, precision: str) -> None:
-    """Write bool masks (n, *size), the last product and the threshold by Triton or torch, in "high" or "highest"."""
+    """Write bool masks (n, *size). Triton or torch computes the last product and the threshold."""
     if batch.sigma.device.type != "cpu":
         _draw_group(out, batch, triton, precision)
         return
@@ -49,9 +48,10 @@ def draw(out: Tensor, batch: Batch, *, triton: bool, precision: str) -> None:
 
 
 def _group_by_sigma(sigma: Sequence[float], pixels: int) -> list[list[int]]:
-    """Return rows in groups of similar sigma, for masks of so many pixels; none if grouping does not pay."""
+    """Group rows of `pixels` pixels each by similar sigma. The list is empty where grouping does not pay."""
     n_bins = min(4, len(sigma) * pixels // PIXELS_PER_GROUP)
-    if n_bins < 2 or (low := min(sigma)) == (high := max(sigma)):
+    low, high = min(sigma), max(sigma)
+    if n_bins < 2 or low == high:
         return []
     bins: list[list[int]] = [[] for _ in range(n_bins)]
     for row, value in enumerate(sigma):
@@ -60,16 +60,17 @@ def _group_by_sigma(sigma: Sequence[float], pixels: int) -> list[list[int]]:
 
 
 def _with_bounds_of(batch: Batch, sigma: Sequence[float]) -> Batch:
-    return batch._replace(sigma_bounds=[(min(sigma) / step, max(sigma) / step) for step in batch.spacing])
+    return batch._replace(bounds_in_pixels=[(min(sigma) / step, max(sigma) / step) for step in batch.spacing])
 
 
 def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None:
-    size, bounds = batch.size, batch.sigma_bounds
+    size, bounds = batch.size, batch.bounds_in_pixels
     cutoff = None if batch.noise is not None else gain_cutoff(size, bounds)
     counts = [n_coefficients(length, low, cutoff) for length, (low, _) in zip(size, bounds, strict=True)]
     dtype = torch.float16 if precision == "high" else torch.float32
-    field_bytes = 4 * math.prod(size) if out.device.type == "cpu" else 0  # torch stores the field, the kernel does not
-    # The chunks are the same for both backends, so that a seed gives the same masks.
+    # On a CPU torch's field is counted; a GPU's kernel stores none. The chunks, and so the masks from a seed, are the
+    # same for both backends: on a GPU, torch takes more than the workspace.
+    field_bytes = 4 * math.prod(size) if out.device.type == "cpu" else 0
     for rows in _row_chunks(len(out), workspace(size, counts, dtype.itemsize) + field_bytes):
         chunk = batch if rows == slice(0, len(out)) else batch.rows(rows)  # slicing costs a small mask 5% of its time
         # 1. The gains, and with them the coefficients of the blurred field.
@@ -78,22 +79,22 @@ def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None
         else:
             gains = gaussian_gains(chunk.sigma, cutoff, batch.spacing, size, counts)
         if chunk.noise is None:
-            coefficients = batch.white(gains.shape)
+            coefficients = batch.draw_noise(gains.shape)
         else:
             coefficients = basis.analyse(chunk.noise[:, 0].to(out.device, torch.float32), counts)
         coefficients *= gains  # (n, *counts)
         # 2. The field and its threshold.
         if not triton:
-            _threshold(out[rows], coefficients, chunk.proportion)
+            _write_by_torch(out[rows], coefficients, chunk.proportion)
             continue
         kept = n_rows_kept(gains)
         del gains  # it counts against the workspace
         coefficients, std = _to_unit_variance(coefficients, size, dtype)
-        _threshold_in_kernel(out[rows], coefficients, std, kept, chunk.proportion)
+        _write_by_kernel(out[rows], coefficients, std, kept, chunk.proportion)
 
 
 def _row_chunks(n: int, bytes_each: int) -> list[slice]:
-    """Split n rows of so many bytes into as few chunks as fit the workspace, all of about the same size."""
+    """Split n rows into the fewest chunks that fit the workspace, of about equal size."""
     at_once = max(1, WORKSPACE_BYTES // bytes_each)
     if n <= at_once:
         return [slice(0, n)]
@@ -101,7 +102,7 @@ def _row_chunks(n: int, bytes_each: int) -> list[slice]:
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
-def _threshold(out: Tensor, coefficients: Tensor, proportion: Tensor | None) -> None:
+def _write_by_torch(out: Tensor, coefficients: Tensor, proportion: Tensor | None) -> None:
     """Write where the fields exceed their thresholds. The coefficients' means are overwritten."""
     size = out.shape[1:]
     if proportion is not None:
@@ -111,16 +112,14 @@ def _threshold(out: Tensor, coefficients: Tensor, proportion: Tensor | None) -> 
     write_thresholded(out, basis.synthesise(coefficients, size))
 
 
-def _threshold_in_kernel(
-    out: Tensor, coefficients: Tensor, std: Tensor, n_rows: Tensor, proportion: Tensor | None
-) -> None:
+def _write_by_kernel(out: Tensor, coefficients: Tensor, std: Tensor, n_rows: Tensor, proportion: Tensor | None) -> None:
     """Write where the fields of `std` (n,) exceed their thresholds, without storing the fields."""
     from cowmask.kernels import draw as kernel  # here, since everything works without Triton
 
-    size, count = out.shape[1:], coefficients.shape[1]
+    size, k = out.shape[1:], coefficients.shape[1]
     threshold = torch.zeros_like(std) if proportion is None else thresholds(std, proportion)
     lines = basis.synthesise(coefficients, size, first=2, aligned=kernel.ALIGNED if len(size) == 2 else 1)
-    cosines = basis.upper_half(size[0], count, coefficients.dtype, kernel.PAIRS, out.device)
+    cosines = basis.upper_half(size[0], k, coefficients.dtype, kernel.PAIRS, out.device)
     kernel.launch_draw(out, cosines, lines, threshold, n_rows)
 
 
@@ -143,15 +142,15 @@ def workspace(size: Sequence[int], counts: Sequence[int], itemsize: int) -> int:
     """Return the bytes that one mask takes up before the last product, whose factors have `itemsize` bytes a number."""
     held = [math.prod((*counts[:axis], *size[axis:])) for axis in range(len(size), 0, -1)]  # after each product
     coefficients_and_gains = 9 * held[0]  # float32, and a bool to count rows
-    return max(coefficients_and_gains, *(itemsize * (before + after) for before, after in pairwise(held)), 0)
+    return max([coefficients_and_gains, *(itemsize * (before + after) for before, after in pairwise(held))])
 
 
-def cost(size: Sequence[int], sigma_bounds: Sequence[tuple[float, float]]) -> float:
+def cost(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> float:
     """Return about how many ns a pixel takes, for sigmas within these bounds along each axis, in pixels.
 
     Fitted to 60 sizes and sigmas on two CPU cores. Only the comparison with `direct.cost` means anything.
     """
-    counts = [n_coefficients(length, low) for length, (low, _) in zip(size, sigma_bounds, strict=True)]
+    counts = [n_coefficients(length, low) for length, (low, _) in zip(size, bounds_in_pixels, strict=True)]
     return 1.5 + (0.0115 * _multiplications(size, counts) + 4 * math.prod(counts)) / math.prod(size)
 
 
@@ -160,7 +159,7 @@ def cost_drawn(n: int, size: Sequence[int], sigma: Sequence[float]) -> float:
 
     Only the comparison with `coarse.cost_drawn` means anything.
     """
-    counts = [n_coefficients(length, along, CUTOFF_DRAWN_NOISE) for length, along in zip(size, sigma, strict=True)]
+    counts = [n_coefficients(*axis, CUTOFF_DRAWN_NOISE) for axis in zip(size, sigma, strict=True)]
     return 1e5 / n + 0.2 * math.prod(size) + 0.02 * _multiplications(size, counts) + 5 * math.prod(counts)
 
 
