@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch import nn
 
 import minimal
+from cowmask import MeanTeacher
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -45,5 +48,22 @@ def test_a_missing_data_set_is_one_sentence(tmp_path: Path) -> None:
 def test_minimal_loop_trains() -> None:
     lines = (EXAMPLES / "minimal.py").read_text().splitlines()
     assert len(lines) < 120
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in minimal.make_network().modules())
     untrained, trained = (minimal.train(10.0, iterations) for iterations in (1, 40))
     assert trained > untrained + 0.05
+
+
+def test_readme_loop_runs_as_printed() -> None:
+    code = (EXAMPLES.parent / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    student = minimal.make_network()
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    x, y = minimal.draw_shapes(6, generator)
+    others, _ = minimal.draw_shapes(8, generator)
+    names = {"student": student, "optimizer": optimizer, "batches": [(x, y, others)] * 30}
+    exec(compile(code, "README.md", "exec"), names)
+    teacher = names["teacher"]
+    assert isinstance(teacher, MeanTeacher)
+    assert teacher.n_averaged == 30
+    score = minimal.mean_iou(teacher, x, y)
+    assert score > minimal.mean_iou(MeanTeacher(minimal.make_network()), x, y) + 0.05
