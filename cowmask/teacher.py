@@ -42,10 +42,10 @@ class MeanTeacher(nn.Module):
         of 16 bits are averaged in float32. What rounding takes from them is kept for the next update, but not saved.
         The state dict is the one of torch's `AveragedModel`: `module.*` and `n_averaged`.
 
-        Under DistributedDataParallel each process has a teacher. Their weights agree, as the students' do. Their
-        running statistics do not, since each student's batch-norm layers see a part of the batch. Save the teacher of
-        process 0, and broadcast `teacher.module.buffers()` before you evaluate on several processes. Or train with
-        `SyncBatchNorm`.
+        Under DistributedDataParallel each process has a teacher, which predicts by the batch of that process. The
+        teachers' weights agree, as the students' do. Their running statistics do not, since each student's batch-norm
+        layers see a part of the batch, and nobody shares a teacher's buffers. Save the teacher of process 0, and
+        broadcast `teacher.module.buffers()` before you evaluate on several processes. Or train with `SyncBatchNorm`.
 
         To compile, call `teacher.module.compile()` or `torch.compile(teacher)`. A compiled student gives a teacher that
         is not compiled.
@@ -106,7 +106,7 @@ class MeanTeacher(nn.Module):
                 layer.training, layer.track_running_stats = False, tracks
 
     def _layers_in_training(self) -> list[_BatchNorm]:
-        self.module.train()  # the student's own method, which may freeze layers
+        self.module.train(True)  # the student's own method, which may freeze layers
         return [
             layer
             for name, layer in self.module.named_modules()
@@ -132,16 +132,20 @@ class MeanTeacher(nn.Module):
         networks.same_architecture(old, new)
         if network.training:
             self._frozen = _frozen_layers(network)
-        averaged = [name for name in old if _is_averaged(name, old[name])] if self._begun and self.decay > 0 else []
-        wide = [name for name in averaged if old[name].dtype.itemsize > 2]
-        narrow = [name for name in averaged if old[name].dtype.itemsize <= 2]
-        copied = list(old.keys() - set(averaged))
+        follows = self._begun and self.decay > 0
+        wide, narrow, copied = [], [], []
+        for name, tensor in old.items():
+            if not (follows and _is_averaged(name, tensor)):
+                copied.append(name)
+            elif tensor.dtype.itemsize > 2:
+                wide.append(name)
+            else:
+                narrow.append(name)
         if wide:
             torch._foreach_lerp_([old[name] for name in wide], [new[name] for name in wide], 1 - self.decay)
-        # Nothing is kept of weights that are copied.
-        self._rounded_off = self._average_16_bits({name: old[name] for name in narrow}, new) if narrow else {}
         if copied:
             torch._foreach_copy_([old[name] for name in copied], [new[name] for name in copied])
+        self._rounded_off = self._average_16_bits({name: old[name] for name in narrow}, new) if narrow else {}
         self.n_averaged.add_(1)
         self._begun = True
 
@@ -168,8 +172,8 @@ class MeanTeacher(nn.Module):
         """Return what `repr` says beside the averaged network."""
         return f"decay={self.decay:g}"
 
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
         self._begun = bool(self.n_averaged > 0)
         self._rounded_off.clear()
 
