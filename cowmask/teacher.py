@@ -14,13 +14,13 @@ Statistics = Literal["batch", "averaged"]
 
 
 class MeanTeacher(nn.Module):
-    """Average a student's weights over training, and predict with them.
+    """Average a student's weights over training, and predict with the averages.
 
         teacher = decay * teacher + (1 - decay) * student        at each `update(student)`; the first one copies
 
-    `teacher(x)` predicts without gradients. Like the student in training, it normalises by the statistics of `x`. A
-    teacher that takes its averaged statistics instead sees other features than the student, and CowMix then falls
-    below supervised training. Predicting moves none of the teacher's buffers. Dropout and stochastic depth are off.
+    `teacher(x)` predicts without gradients. Batch-norm normalises by the statistics of `x`, as in the student's
+    training. By averaged statistics the teacher would see other features than the student, and CowMix would fall below
+    supervised training. Predicting moves no buffer of the teacher. Dropout and stochastic depth are off.
 
     Give the student labelled and mixed images in one pass, so that batch-norm treats them alike.
 
@@ -29,29 +29,30 @@ class MeanTeacher(nn.Module):
         decay: May be set anew before any update.
 
     Args:
-        student: The network to average. It is copied. The wrappers of `torch.compile`, `DistributedDataParallel` and
-            `DataParallel` are taken off.
-        decay: Share of its average that the teacher keeps, in [0, 1]. The paper takes 0.99. 0 makes the teacher the
+        student: The network to copy. The wrappers of `torch.compile`, `DistributedDataParallel` and `DataParallel` are
+            taken off.
+        decay: Share of the average that an update keeps, in [0, 1]. The paper takes 0.99. With 0 the teacher is the
             student as it is now (the Pi-model).
 
     Raises:
-        TypeError, ValueError: The student is not a module, has layers without a shape yet, or `decay` is out of range.
+        TypeError, ValueError: The student is not a module or has layers without a shape yet, or `decay` is out of
+            range.
 
     Convention:
-        Averaged are parameters, and buffers called `running_mean` and `running_var`. Other buffers are copied. Weights
-        of 16 bits are averaged in float32. What rounding takes from them is kept for the next update, but not saved.
-        The state dict is the one of torch's `AveragedModel`: `module.*` and `n_averaged`.
+        Parameters are averaged, and so are buffers called `running_mean` and `running_var`. Other buffers are copied.
+        Weights of 16 bits are averaged in float32. What rounding takes from them is kept for the next update, but not
+        saved. The state dict has the names of torch's `AveragedModel`: `module.*` and `n_averaged`.
 
         Under DistributedDataParallel each process has a teacher, which predicts by the batch of that process. The
-        teachers' weights agree, as the students' do. Their running statistics do not, since each student's batch-norm
-        layers see a part of the batch, and nobody shares a teacher's buffers. Save the teacher of process 0, and
-        broadcast `teacher.module.buffers()` before you evaluate on several processes. Or train with `SyncBatchNorm`.
+        teachers' weights agree, since the students' do. Running statistics differ, since each student sees a part of
+        the batch, and nobody shares a teacher's buffers. Save the teacher of process 0, and broadcast
+        `teacher.module.buffers()` before you evaluate on several processes. Or train with `SyncBatchNorm`.
 
-        To compile, call `teacher.module.compile()` or `torch.compile(teacher)`. A compiled student gives a teacher that
-        is not compiled.
+        To compile, call `teacher.module.compile()` or `torch.compile(teacher)`. The teacher of a compiled student is
+        not compiled.
 
     Reference:
-        Tarvainen & Valpola 2017; French et al. 2019, section 4.1.
+        Tarvainen & Valpola 2017; French et al. 2019, section 2.2 and appendix C.3.1.
 
     Example:
         >>> student = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 5, 1))
@@ -82,10 +83,10 @@ class MeanTeacher(nn.Module):
 
         Args:
             inputs: What the student takes, as images (B, C, *size).
-            statistics: What batch-norm layers normalise by. "batch" is for training: layers that are in training mode
-                after the student's own `train()` use the statistics of `inputs`. Layers in `eval()` use their averages:
-                those that `train()` freezes, and those that a loop had frozen at the last update. "averaged" is for
-                evaluation: every layer uses its averages, which suits a batch of one.
+            statistics: What batch-norm layers normalise by. "averaged" is for evaluation: every layer uses its
+                averages, also for a batch of one. "batch" is for training: layers use the statistics of `inputs`.
+                Frozen layers use their averages: those that the student's own `train()` leaves in `eval()`, and those
+                that were in `eval()` at the last update, or at the start, while the student was in training mode.
             keywords: What the student takes by keyword.
 
         Returns:
@@ -124,8 +125,8 @@ class MeanTeacher(nn.Module):
             student: The network that the teacher was made from, wrapped or not.
 
         Raises:
-            TypeError, ValueError: The student's parameters and buffers are not the teacher's in name, shape, dtype or
-                device. Nothing has been moved then.
+            TypeError, ValueError: The student's parameters and buffers differ from the teacher's in name, shape, dtype
+                or device. The teacher is unchanged.
         """
         network = networks.unwrapped(student)
         old, new = _tensors(self.module), _tensors(network)  # tied weights have one name

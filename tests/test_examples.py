@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -49,21 +50,20 @@ def test_minimal_loop_trains() -> None:
     lines = (EXAMPLES / "minimal.py").read_text().splitlines()
     assert len(lines) < 120
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in minimal.make_network().modules())
-    untrained, trained = (minimal.train(10.0, iterations) for iterations in (1, 40))
-    assert trained > untrained + 0.05
+    assert minimal.train(10.0, iterations=240) > 0.3  # one class for every pixel gives 0.2
 
 
-def test_readme_loop_runs_as_printed() -> None:
+def test_readme_loop_trains_as_printed() -> None:
     code = (EXAMPLES.parent / "README.md").read_text().split("```python\n")[1].split("```")[0]
     student = minimal.make_network()
-    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
-    x, y = minimal.draw_shapes(6, generator)
-    others, _ = minimal.draw_shapes(8, generator)
-    names = {"student": student, "optimizer": optimizer, "batches": [(x, y, others)] * 30}
+    x, y = minimal.draw_shapes(4, generator)
+    x_unlabelled, _ = minimal.draw_shapes(6, generator)
+    before = F.cross_entropy(student(x), y)
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    names = {"student": student, "optimizer": optimizer, "batches": [(x, y, x_unlabelled)] * 100}
     exec(compile(code, "README.md", "exec"), names)
     teacher = names["teacher"]
     assert isinstance(teacher, MeanTeacher)
-    assert teacher.n_averaged == 30
-    score = minimal.mean_iou(teacher, x, y)
-    assert score > minimal.mean_iou(MeanTeacher(minimal.make_network()), x, y) + 0.05
+    assert teacher.n_averaged == 100
+    assert F.cross_entropy(teacher(x), y) < before / 2

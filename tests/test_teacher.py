@@ -96,7 +96,7 @@ def test_predicts_by_the_statistics_that_the_student_trains_by(freezes: bool) ->
     disturb(student)
     teacher, x = MeanTeacher(student), images()
     expected = copy.deepcopy(student).train()(x)
-    found = teacher(x)
+    found = teacher(x.clone().requires_grad_())
     assert torch.equal(found, expected)
     assert not found.requires_grad
     assert not torch.equal(found, copy.deepcopy(student).eval()(x))
@@ -310,6 +310,29 @@ def test_16_bit_weights_are_averaged_in_float32(dtype: torch.dtype) -> None:
     assert averaged(teacher).weight.dtype == dtype
     assert (error <= rounding * expected.abs() / 2 + 1e-6).all()  # half a last bit: the weight's own rounding
     assert lag.mean() > 4 * error.mean()
+
+
+def test_copying_16_bit_weights_forgets_what_rounding_took() -> None:
+    student = nn.Linear(64, 64).bfloat16()
+    teacher = MeanTeacher(student, decay=0.999)
+    for _ in range(5):
+        disturb(student)
+        teacher.update(student)
+    teacher.decay = 0.0
+    teacher.update(student)
+    teacher.decay = 0.999
+    for _ in range(5):
+        teacher.update(student)
+        assert_same(state(teacher.module), state(student))
+    other = MeanTeacher(student, decay=0.5)
+    for _ in range(4):
+        disturb(student)
+        other.update(student)
+    other.load_state_dict(state(teacher))
+    first = state(student)["weight"].float()
+    expected = teacher.module.state_dict()["weight"].float().lerp(first, 0.5)
+    other.update(student)
+    assert torch.equal(averaged(other).weight, expected.bfloat16())
 
 
 def test_an_update_waits_for_nothing() -> None:
