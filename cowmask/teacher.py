@@ -22,7 +22,8 @@ class MeanTeacher(nn.Module):
     training. By averaged statistics the teacher would see other features than the student, and CowMix would fall below
     supervised training. Predicting moves no buffer of the teacher. Dropout and stochastic depth are off.
 
-    Give the student labelled and mixed images in one pass, so that batch-norm treats them alike.
+    Give the student labelled and mixed images in one pass, so that batch-norm treats them alike. To evaluate, call
+    `teacher.module`, or pass `statistics="averaged"`: `teacher.eval()` changes nothing.
 
     Attributes:
         module: The averaged network, in `eval()` between calls: what to evaluate, export and save.
