@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from benchmarks import cpu
 from benchmarks.timing import Candidate, Plan, Result, attempt, measure
 from segmentation.config import Config
-from segmentation.datasets import load_camvid, load_street
+from segmentation.data.camvid import load_camvid
+from segmentation.data.street import load_street
 from segmentation.methods import MethodName
 from segmentation.trainer import Trainer
 

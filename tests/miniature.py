@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from segmentation.street import street_scenes
+from segmentation.data.street import street_scenes
 
 Bytes = NDArray[np.uint8]
 CITY_IDS = np.array([23, 7, 11, 21, 26, 24], dtype=np.uint8)  # of street.CLASSES

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from segmentation.datasets import Dataset
+from segmentation.data.datasets import Dataset
 
 
 class MadeSplit:

@@ -23,7 +23,6 @@ ARROWS: dict[str, set[str]] = {
     "_checks.arguments": set(),
     "_checks.batches": {"_checks.arguments"},
     "_checks.predictions": {"_checks.arguments", "_operators"},
-    "_checks.networks": {"_checks.arguments"},
     "_engines.definition": set(),
     "_engines.basis": set(),
     "_engines.gains": {"_engines.basis", "_engines.definition"},
@@ -40,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "mixing": {"_backends", "_checks.arguments", "_checks.batches", "_operators", "_select"},
     "transforms": {"_checks.arguments", "_checks.batches", "masks", "mixing"},
     "consistency": {"_checks.arguments", "_checks.predictions"},
+    "_checks.networks": {"_checks.arguments"},
     "teacher": {"_checks.arguments", "_checks.networks"},
     "__init__": {"consistency", "masks", "mixing", "teacher", "transforms"},
 }

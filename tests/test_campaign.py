@@ -1,4 +1,4 @@
-"""examples/segmentation/campaign.py, table1.py and sweep.py, with a trainer that only writes down what it was told."""
+"""examples/segmentation/campaigns/runner.py, table1.py and sweep.py, with a trainer that only records its arguments."""
 
 import json
 import os
@@ -16,16 +16,16 @@ from PIL import Image
 
 import sweep
 import table1
-from segmentation import campaign
-from segmentation.campaign import CampaignError, Job, Summary
+from segmentation.campaigns import runner
+from segmentation.campaigns.plots import save_comparison, save_sweep
+from segmentation.campaigns.runner import CampaignError, Job, Summary
 from segmentation.methods import MethodName
-from segmentation.plots import save_comparison, save_sweep
 
-EXAMPLES = Path(campaign.__file__).parents[1]
-SUBSETS = EXAMPLES / "segmentation" / "camvid_subsets.txt"
+EXAMPLES = Path(runner.__file__).parents[2]
+SUBSETS = EXAMPLES / "segmentation" / "data" / "camvid_subsets.txt"
 SCORES = {"supervised": 0.40, "std_aug": 0.38, "cowmix": 0.45, "cutmix_fixed": 0.43, "full": 0.60}
 
-# Scores SCORES plus a hundredth for each subset; counts its starts; fails or waits if told so.
+# A trainer that scores SCORES plus a hundredth for each subset, records its starts, and fails or waits on request.
 FAKE = f"""
 import argparse, json, os, pathlib, sys, time
 parser = argparse.ArgumentParser()
@@ -53,22 +53,22 @@ def fake(tmp_path: Path) -> list[str]:
 
 
 def starts(job: Job) -> list[list[str]]:
-    """Return what each start of the fake trainer wrote down: pid, resume, seed, threads, other arguments."""
+    """Return the fake trainer's record of each start: pid, resume, seed, threads, other arguments."""
     path = job.folder / "starts.txt"
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def jobs_of(folder: Path, methods: Sequence[str], subsets: int = 2, passed: Sequence[str] = ()) -> list[Job]:
-    return [job for name in methods for job in campaign.subset_jobs(folder / name, name, subsets, passed)]
+    return [job for name in methods for job in runner.subset_jobs(folder / name, name, subsets, passed)]
 
 
 def test_a_finished_job_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Path, fake: list[str]) -> None:
     jobs = jobs_of(tmp_path, ["supervised", "cowmix"], passed=["--size", "120", "160"])
-    campaign.run(jobs, 2, fake)
+    runner.run(jobs, 2, fake)
     assert [len(starts(job)) for job in jobs] == [1, 1, 1, 1]
     (jobs[0].folder / "metrics.json").unlink()
-    (jobs[1].folder / "metrics.json").write_text('{"test": ')  # ended while it was writing
-    campaign.run(jobs, 2, fake)
+    (jobs[1].folder / "metrics.json").write_text('{"test": ')  # interrupted while writing
+    runner.run(jobs, 2, fake)
     assert [len(starts(job)) for job in jobs] == [2, 2, 1, 1]
     for job, seed in zip(jobs, "0101", strict=True):
         assert {tuple(start[1:3] + start[4:]) for start in starts(job)} == {("True", seed, "--size", "120", "160")}
@@ -76,14 +76,14 @@ def test_a_finished_job_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Path,
 
 def test_other_arguments_are_refused_before_anything_runs(tmp_path: Path, fake: list[str]) -> None:
     begun = jobs_of(tmp_path, ["cowmix"], passed=["--iterations", "3"])
-    campaign.run(begun, 1, fake)
+    runner.run(begun, 1, fake)
     changed = jobs_of(tmp_path, ["supervised", "cowmix"], passed=["--iterations", "4"])
     with pytest.raises(CampaignError, match=r"(?s)cowmix.0 was begun with other arguments.*tions 3.*tions 4"):
-        campaign.run(changed, 1, fake)
+        runner.run(changed, 1, fake)
     assert (len(starts(changed[0])), len(starts(begun[0]))) == (0, 1)
     (begun[0].folder / "job.json").unlink()  # as if it had been trained by hand
     with pytest.raises(CampaignError, match="a run of another command"):
-        campaign.run(begun, 1, fake)
+        runner.run(begun, 1, fake)
 
 
 def test_a_failing_job_is_named_and_the_others_run(tmp_path: Path, fake: list[str]) -> None:
@@ -91,7 +91,7 @@ def test_a_failing_job_is_named_and_the_others_run(tmp_path: Path, fake: list[st
     log = tmp_path / "cowmix" / "0" / "log.txt"
     for tries in (1, 2):
         with pytest.raises(CampaignError) as error:
-            campaign.run(jobs, 1, fake)
+            runner.run(jobs, 1, fake)
         assert str(error.value).startswith("1 of 3 trainings failed")
         assert str(error.value).splitlines()[1:] == [f"  {log}"]
         assert log.read_text().splitlines() == ["out of memory"] * tries
@@ -100,7 +100,7 @@ def test_a_failing_job_is_named_and_the_others_run(tmp_path: Path, fake: list[st
 
 def test_a_job_that_writes_no_metrics_has_failed(tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="1 of 1 trainings failed"):
-        campaign.run(jobs_of(tmp_path, ["full"], 1), 1, [sys.executable, "-c", ""])
+        runner.run(jobs_of(tmp_path, ["full"], 1), 1, [sys.executable, "-c", ""])
 
 
 def test_the_cores_are_shared_unless_the_user_says_otherwise(
@@ -110,16 +110,16 @@ def test_the_cores_are_shared_unless_the_user_says_otherwise(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for at_once, threads in ((2, "4"), (3, "2"), (16, "1")):
         jobs = jobs_of(tmp_path / str(at_once), ["full"], 1)
-        campaign.run(jobs, at_once, fake)
+        runner.run(jobs, at_once, fake)
         assert starts(jobs[0])[0][3] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     (tmp_path / "3" / "full" / "0" / "metrics.json").unlink()
-    campaign.run(jobs_of(tmp_path / "3", ["full"], 1), 3, fake)
+    runner.run(jobs_of(tmp_path / "3", ["full"], 1), 3, fake)
     assert starts(jobs_of(tmp_path / "3", ["full"], 1)[0])[1][3] == "5"
 
 
 def test_as_many_at_once_as_asked_for(tmp_path: Path) -> None:
-    # The first ones wait for two others, which with fewer at once never come; and none may see a fourth.
+    # Each of the first three waits for the other two, in vain if fewer run at once. None may see a fourth.
     code = f"""
 import pathlib, sys, time
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
@@ -135,13 +135,13 @@ if len(list(running.iterdir())) > 3: sys.exit("crowded")
 (out / "metrics.json").write_text("{{}}")
 """
     (tmp_path / "running").mkdir()
-    campaign.run(jobs_of(tmp_path / "runs", ["full"], 6), 3, [sys.executable, "-c", code])
+    runner.run(jobs_of(tmp_path / "runs", ["full"], 6), 3, [sys.executable, "-c", code])
 
 
 def test_an_interrupt_ends_the_trainings_and_the_same_command_goes_on(tmp_path: Path, fake: list[str]) -> None:
     go_on = tmp_path / "go_on"
     jobs = jobs_of(tmp_path / "runs", ["supervised", "cowmix"], passed=["--wait", str(go_on)])
-    code = f"from pathlib import *; from segmentation.campaign import *; run({jobs!r}, 2, {fake!r})"
+    code = f"from pathlib import *; from segmentation.campaigns.runner import *; run({jobs!r}, 2, {fake!r})"
     parent = subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(EXAMPLES)}, stderr=subprocess.DEVNULL
     )
@@ -157,7 +157,7 @@ def test_an_interrupt_ends_the_trainings_and_the_same_command_goes_on(tmp_path: 
             os.kill(int(starts(job)[0][0]), 0)
 
     go_on.touch()
-    campaign.run(jobs, 2, fake)
+    runner.run(jobs, 2, fake)
     assert [len(starts(job)) for job in jobs] == [2, 2, 1, 1]
 
 
@@ -165,19 +165,19 @@ def test_an_interrupt_ends_the_trainings_and_the_same_command_goes_on(tmp_path: 
 def test_options_that_a_campaign_sets_are_refused(tmp_path: Path, word: str) -> None:
     varied = ("--consistency-weight", "0.99")
     with pytest.raises(CampaignError, match=f"{word.split('=')[0].replace('_', '-')} is set for each training"):
-        campaign.subset_jobs(tmp_path, "cowmix", 1, [word], varied)
-    (job,) = campaign.subset_jobs(tmp_path, "cowmix", 1, ["--ema", "0.99"], varied)
+        runner.subset_jobs(tmp_path, "cowmix", 1, [word], varied)
+    (job,) = runner.subset_jobs(tmp_path, "cowmix", 1, ["--ema", "0.99"], varied)
     assert job.arguments[-4:] == (*varied, "--ema", "0.99")
 
 
 def test_the_command_line_is_split_at_two_dashes() -> None:
-    assert campaign.split_arguments(["--subsets", "3", "--", "--data", "d"]) == (["--subsets", "3"], ["--data", "d"])
+    assert runner.split_arguments(["--subsets", "3", "--", "--data", "d"]) == (["--subsets", "3"], ["--data", "d"])
 
 
 @pytest.mark.parametrize(("name", "value"), [("subsets", 0), ("subsets", 11), ("at_once", 0)])
 def test_options_that_make_no_sense_are_refused(name: str, value: int) -> None:
     with pytest.raises(CampaignError, match=f"--{name.replace('_', '-')} must be"):
-        campaign.Options(**{name: value})
+        runner.Options(**{name: value})
 
 
 @pytest.mark.parametrize("words", [["table1.py"], ["sweep.py", "--parameter", "ema"]])
@@ -190,11 +190,11 @@ def test_the_commands_say_what_is_wrong_in_one_line(words: list[str]) -> None:
 
 
 def test_summary() -> None:
-    summary = campaign.summarise([40.0, 43.0, 47.5])
+    summary = runner.summarise([40.0, 43.0, 47.5])
     assert summary[1:] == pytest.approx((43.5, np.std([40.0, 43.0, 47.5], ddof=1)))
     assert str(summary) == "43.50 ± 3.77"
-    assert campaign.summarise([40.0]) == ((40.0,), 40.0, None)
-    assert str(campaign.summarise([40.0])) == "40.00"
+    assert runner.summarise([40.0]) == ((40.0,), 40.0, None)
+    assert str(runner.summarise([40.0])) == "40.00"
 
 
 def test_gap_closed() -> None:
@@ -259,7 +259,7 @@ def test_sweep_values_are_numbers_in_order(parameter: str) -> None:
 
 
 def is_a_picture(path: Path, panels: int) -> bool:
-    """Return whether it is a PNG as high as so many panels need, with something drawn on it."""
+    """Return whether a file is a PNG with the height of so many panels, and not blank."""
     with Image.open(path) as image:
         height, shades = image.height / 150, len(np.unique(np.asarray(image)))
         return image.format == "PNG" and panels == round((height - 1.4) / 2.5) and shades > 50
@@ -285,7 +285,7 @@ def test_plots_show_what_they_are_given(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_subsets_of_labelled_frames() -> None:
     comment, *lines = SUBSETS.read_text().splitlines()
-    assert (comment[0], len(lines), len(set(lines))) == ("#", campaign.SUBSETS, campaign.SUBSETS)
+    assert (comment[0], len(lines), len(set(lines))) == ("#", runner.SUBSETS, runner.SUBSETS)
     for names in map(str.split, lines):
         assert names == sorted(set(names))
         assert len(names) == 30

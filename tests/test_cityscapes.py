@@ -1,4 +1,4 @@
-"""examples/segmentation/cityscapes.py."""
+"""examples/segmentation/data/cityscapes.py."""
 
 import pickle
 from pathlib import Path
@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from segmentation.cityscapes import CLASSES, COLOURS, TRAIN_IDS, load_cityscapes
-from segmentation.datasets import VOID, DataError, Split
+from segmentation.data.cityscapes import CLASSES, COLOURS, TRAIN_IDS, load_cityscapes
+from segmentation.data.datasets import VOID, DataError, Split
 from tests.miniature import make_cityscapes, pack
 from tests.splits import assert_same
 
@@ -75,7 +75,7 @@ def test_cityscapes_is_read_as_it_lies(tree: Path, published_labels: Any) -> Non
 
 
 def test_the_published_counts_need_no_note(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segmentation.cityscapes.PUBLISHED", (4, 2))
+    monkeypatch.setattr("segmentation.data.cityscapes.PUBLISHED", (4, 2))
     assert load_cityscapes([tree], SIZE)[1] == []
 
 
@@ -107,7 +107,7 @@ def test_archives_hold_the_same_pixels(tree: Path) -> None:
 
 
 class Pairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """What the workers of a loader read."""
+    """A split's images with their label maps, for the workers of a loader."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -143,7 +143,7 @@ def test_only_the_labels_asked_for_are_opened(tree: Path) -> None:
         data.train.label(0)
 
 
-def test_all_that_is_missing_is_told_at_once(tree: Path) -> None:
+def test_one_message_lists_all_that_is_missing(tree: Path) -> None:
     city = tree / "gtFine/train/zurich"
     for path in city.glob("*_labelIds.png"):
         path.unlink()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmentation.deeplab import AtrousHead, DeepLabV2
+from segmentation.networks.deeplab import AtrousHead, DeepLabV2
 
 
 def reference(state: Mapping[str, Tensor], x: Tensor, layers: tuple[int, ...], strides: tuple[int, int]) -> Tensor:

@@ -19,7 +19,8 @@ from accelerate.utils import gather_object
 from cowmask import CowMix
 from segmentation.adversarial import Adversarial, Shown
 from segmentation.config import Config
-from segmentation.datasets import VOID, load_street
+from segmentation.data.datasets import VOID
+from segmentation.data.street import load_street
 from segmentation.evaluation import Tally, evaluate
 from segmentation.methods import Perturbed
 from segmentation.run import main

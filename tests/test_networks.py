@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models import resnet50
 
-from segmentation.deeplab import LAYERS, DeepLabV2
 from segmentation.networks import CAFFE, IMAGENET, NetworkError, NetworkName, Segmenter, build_network, build_unet
+from segmentation.networks.deeplab import LAYERS, DeepLabV2
 
 CHANNELS = (16, 16, 8, 8, 8)
 ONES = (1, 1, 1, 1)

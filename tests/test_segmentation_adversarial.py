@@ -20,9 +20,10 @@ from segmentation.adversarial import (
     Shown,
     one_hot,
 )
-from segmentation.batches import Unlabelled
 from segmentation.config import Config
-from segmentation.datasets import VOID, load_street
+from segmentation.data.batches import UnlabelledBatch
+from segmentation.data.datasets import VOID
+from segmentation.data.street import load_street
 from segmentation.objectives import Seen, View
 from segmentation.trainer import Trainer
 
@@ -58,8 +59,8 @@ def test_label_maps_as_probabilities() -> None:
 
 
 def adversarial(iterations: int = 200, start: int = 0) -> Adversarial:
-    def draw() -> Unlabelled:
-        return Unlabelled(torch.rand(2, 3, *SIZE), torch.ones(2, 1, *SIZE, dtype=torch.bool))
+    def draw() -> UnlabelledBatch:
+        return UnlabelledBatch(torch.rand(2, 3, *SIZE), torch.ones(2, 1, *SIZE, dtype=torch.bool))
 
     return Adversarial(K, draw, Accelerator(cpu=True), iterations, start)
 

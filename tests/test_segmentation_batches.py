@@ -1,20 +1,20 @@
-"""examples/segmentation/batches.py: which images come next, and which part of them."""
+"""examples/segmentation/data/batches.py: which images come next, and which part of them."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from segmentation.batches import (
+from segmentation.data.batches import (
     GREY,
     SUBSETS,
     Batches,
     Crops,
-    Place,
+    Shard,
     labelled_subset,
     listed_subset,
     shuffled_batches,
 )
-from segmentation.datasets import VOID, DataError
+from segmentation.data.datasets import VOID, DataError
 from tests.splits import MadeSplit, numbered
 
 
@@ -34,7 +34,7 @@ def test_labelled_subset_follows_from_the_seed() -> None:
 
 def batches_of(batch_size: int, rank: int = 0, world: int = 1, workers: int = 0) -> Batches:
     crops = Crops(numbered(12, (4, 4)), range(12), (4, 4), (1, 1), labelled=False)
-    return Batches(crops, batch_size, 7, Place(torch.device("cpu"), rank, world), workers)
+    return Batches(crops, batch_size, 7, Shard(torch.device("cpu"), rank, world), workers)
 
 
 def numbers(batches: Batches) -> list[int]:
@@ -114,7 +114,7 @@ def test_listed_subsets() -> None:
 
 def test_what_lies_outside_of_an_unlabelled_image_is_not_valid() -> None:
     crops = Crops(numbered(5, (10, 40)), range(5), (20, 30), (1, 1), labelled=False)
-    images, valid = Batches(crops, 3, 0, Place(torch.device("cpu"))).draw_unlabelled()
+    images, valid = Batches(crops, 3, 0, Shard(torch.device("cpu"))).draw_unlabelled()
     assert images.shape == (3, 3, 20, 30)
     assert valid.shape == (3, 1, 20, 30)
     assert valid.sum((1, 2, 3)).tolist() == [10 * 30] * 3

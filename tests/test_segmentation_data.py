@@ -1,4 +1,4 @@
-"""examples/segmentation/datasets.py and street.py."""
+"""examples/segmentation/data: datasets.py, camvid.py and street.py."""
 
 import os
 import shutil
@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from segmentation.datasets import CAMVID_CLASSES, VOID, DataError, load_camvid, load_street
-from segmentation.street import CLASSES, street_scenes
+from segmentation.data import camvid
+from segmentation.data.camvid import load_camvid
+from segmentation.data.datasets import VOID, DataError
+from segmentation.data.street import CLASSES, load_street, street_scenes
 
 SIZE = (48, 64)
 
@@ -20,7 +22,7 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Make a miniature CamVid; its label maps hold every class and void."""
     for seed, split in enumerate(("train", "val", "test")):
         images, labels = street_scenes(3, SIZE, seed)
-        labels[:, 0, : len(CAMVID_CLASSES) + 1] = np.arange(len(CAMVID_CLASSES) + 1)
+        labels[:, 0, : len(camvid.CLASSES) + 1] = np.arange(len(camvid.CLASSES) + 1)
         for folder in (split, f"{split}annot"):
             (tmp_path / folder).mkdir()
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from segmentation.config import Config
-from segmentation.datasets import VOID, Dataset
+from segmentation.data.datasets import VOID, Dataset
 from segmentation.evaluation import Tally, evaluate, segment, windows
 from tests.splits import MadeSplit, numbered
 

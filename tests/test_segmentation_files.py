@@ -1,4 +1,4 @@
-"""examples/segmentation/files.py and decoding.py."""
+"""examples/segmentation/data/files.py and decoding.py."""
 
 import os
 import pickle
@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from segmentation import files as files_module
-from segmentation.datasets import DataError
-from segmentation.decoding import image_size, read_image, read_label
-from segmentation.files import Files
+from segmentation.data import files as files_module
+from segmentation.data.datasets import DataError
+from segmentation.data.decoding import image_size, read_image, read_label
+from segmentation.data.files import Files
 from tests.miniature import pack
 
 CONTENT = {"top/a/one.txt": b"one" * 500, "top/a/b/two.txt": b"two" * 900, "top/three.txt": b"", "top/a/top": b"top"}

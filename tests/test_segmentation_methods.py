@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segmentation.batches import Unlabelled
+from segmentation.data.batches import UnlabelledBatch
 from segmentation.methods import Augment, Erase, MethodName, Mix, build_method
 
 
@@ -15,10 +15,10 @@ def see(images: Tensor) -> Tensor:
     return images * 2
 
 
-def partly_valid(batch: int) -> Unlabelled:
+def partly_valid(batch: int) -> UnlabelledBatch:
     """Return images that are a million where there is none, so that it is seen in what becomes of them."""
     valid = torch.rand(batch, 1, 16, 16) > 0.3
-    return Unlabelled((torch.rand(batch, 3, 16, 16) + 0.1).where(valid, 1e6), valid)
+    return UnlabelledBatch((torch.rand(batch, 3, 16, 16) + 0.1).where(valid, 1e6), valid)
 
 
 @pytest.mark.parametrize("name", ["ict", "cutmix", "cowmix", "cutmix_fixed"])
@@ -38,7 +38,7 @@ def test_what_is_erased_is_what_does_not_count(name: Any) -> None:
     erase = build_method(name, (16, 16), sigma=(1, 4)).perturb
     assert isinstance(erase, Erase)
     images, valid = partly_valid(5)
-    erased = erase(lambda: Unlabelled(images, valid), see)
+    erased = erase(lambda: UnlabelledBatch(images, valid), see)
     assert erased.mask is not None
     assert erased.mask.dtype == torch.bool
     assert not erased.mask.all()
@@ -55,7 +55,7 @@ def test_standard_augmentation_maps_predictions_with_the_images() -> None:
     # The probabilities tell where each pixel came from; a smooth image is resampled without loss. Brightness and
     # contrast change the images alone.
     everywhere = torch.ones(8, 1, 48, 64, dtype=torch.bool)
-    moved = augment(lambda: Unlabelled(images, everywhere), lambda x: x)
+    moved = augment(lambda: UnlabelledBatch(images, everywhere), lambda x: x)
     assert moved.valid.dtype == torch.bool
     assert 0.5 < moved.valid.float().mean() < 0.99
     inside = moved.valid.expand(8, 3, 48, 64)
@@ -66,7 +66,7 @@ def test_standard_augmentation_maps_predictions_with_the_images() -> None:
             seen, expected = image[channel][valid], probabilities[channel][valid]
             middle = (seen > 0.02) & (seen < 0.98)
             assert torch.corrcoef(torch.stack([seen[middle], expected[middle]]))[0, 1] > 0.999
-    nowhere = augment(lambda: Unlabelled(images, ~everywhere), lambda x: x)
+    nowhere = augment(lambda: UnlabelledBatch(images, ~everywhere), lambda x: x)
     assert not nowhere.valid.any()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from cowmask import CowMix
 from segmentation.adversarial import Adversarial
 from segmentation.config import Config, ConfigError, parse
-from segmentation.datasets import VOID, DataError, Dataset, load_street
+from segmentation.data.datasets import VOID, DataError, Dataset
+from segmentation.data.street import load_street
 from segmentation.methods import MethodName, Perturbed
 from segmentation.presets import camvid
 from segmentation.trainer import Task, Trainer

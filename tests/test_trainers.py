@@ -15,9 +15,9 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from segmentation import cityscapes, pascal_voc
 from segmentation.config import Config
-from segmentation.datasets import Dataset
+from segmentation.data import cityscapes, pascal_voc
+from segmentation.data.datasets import Dataset
 from segmentation.evaluation import evaluate
 from segmentation.methods import MethodName
 from segmentation.presets import CITYSCAPES, PASCAL_VOC

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from segmentation.datasets import VOID
+from segmentation.data.datasets import VOID
 from segmentation.methods import Draw
 from segmentation.objectives import Seen, View
 

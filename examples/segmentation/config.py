@@ -43,7 +43,7 @@ class Config:
     labelled: int = 30
     """Images of the training set whose labels are used; which ones follows from the seed."""
     subset: int | None = None
-    """CamVid only: use the 30 labelled images of this line (from 0) of `segmentation/camvid_subsets.txt` instead."""
+    """CamVid only: use the 30 labelled images of this line (from 0) of `data/camvid_subsets.txt` instead."""
     iterations: int = 450
     """Optimiser steps."""
     batch_size: int = 8

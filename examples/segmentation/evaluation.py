@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from segmentation.config import Config
-from segmentation.datasets import VOID, Dataset, Split
+from segmentation.data.datasets import VOID, Dataset, Split
 
 PIXELS_AT_ONCE = 2**20  # in a batch
 IMAGES_AT_ONCE = 8

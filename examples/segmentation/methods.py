@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp
-from segmentation.batches import Unlabelled
+from segmentation.data.batches import UnlabelledBatch
 
 MethodName = Literal[
     "supervised",
@@ -28,7 +28,7 @@ MethodName = Literal[
     "cutmix_fixed",
     "adversarial",
 ]
-Draw = Callable[[], Unlabelled]
+Draw = Callable[[], UnlabelledBatch]
 Predict = Callable[[Tensor], Tensor]
 INSIDE = 0.999  # of a pixel, above which it is an image's
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import center_crop
 
 from cowmask import CowMix
 from segmentation.config import Config
-from segmentation.datasets import VOID, Dataset, Split
+from segmentation.data.datasets import VOID, Dataset, Split
 
 _VOID_COLOUR = "white"  # of no class in any of the palettes
 

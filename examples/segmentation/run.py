@@ -15,7 +15,7 @@ from rich.table import Table
 
 from segmentation.checkpoints import write_whole
 from segmentation.config import Config, ConfigError, Presets, parse
-from segmentation.datasets import DataError, Dataset
+from segmentation.data.datasets import DataError, Dataset
 from segmentation.evaluation import Scores
 from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel

@@ -15,10 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from segmentation.adversarial import Adversarial
-from segmentation.batches import Batches, Crops, Place, Unlabelled, labelled_subset, listed_subset
 from segmentation.checkpoints import Checkpoints, write_whole
 from segmentation.config import Config, ConfigError
-from segmentation.datasets import VOID, Dataset, Split
+from segmentation.data.batches import Batches, Crops, Shard, UnlabelledBatch, labelled_subset, listed_subset
+from segmentation.data.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Evaluation, evaluate
 from segmentation.methods import Method, MethodName, build_method
 from segmentation.networks import Segmenter, build_network
@@ -123,11 +123,11 @@ class Trainer:
             chosen = listed_subset(train.names, config.subset)
         else:
             chosen = labelled_subset(n, config.labelled, config.seed)
-        place = Place(self.device, self.accelerator.process_index, self.world)
+        shard = Shard(self.device, self.accelerator.process_index, self.world)
         labelled = Crops(train, chosen, config.size, config.scale, labelled=True)
         every = Crops(train, range(n), config.size, config.scale, labelled=False)
-        self._labelled = Batches(labelled, config.batch_size, config.seed, place, config.workers)
-        self._unlabelled = Batches(every, config.batch_size, config.seed + 1, place, config.workers)
+        self._labelled = Batches(labelled, config.batch_size, config.seed, shard, config.workers)
+        self._unlabelled = Batches(every, config.batch_size, config.seed + 1, shard, config.workers)
         self.accelerator.register_for_checkpointing(
             self.teacher, self.scheduler, self.progress, self._labelled, self._unlabelled
         )
@@ -154,7 +154,7 @@ class Trainer:
             write_whole(path, json.dumps(options, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
 
-    def draw_unlabelled(self) -> Unlabelled:
+    def draw_unlabelled(self) -> UnlabelledBatch:
         """Return the next unlabelled images."""
         return self._unlabelled.draw_unlabelled()
 

@@ -1,11 +1,15 @@
 """DeepLab v2, the network of Hung et al. 2018, with the names of its published weights."""
 
 from functools import reduce
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
+
+from segmentation.networks.segmenter import CAFFE, IMAGENET, Segmenter
+from segmentation.networks.weights import NetworkError, download_weights, load_weights, read_weights
 
 LAYERS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}  # blocks in layer1 to layer4
 RATES = (6, 12, 18, 24)
@@ -71,3 +75,30 @@ class DeepLabV2(ResNet):
         for module in self._body():
             x = module(x)
         return F.interpolate(self.layer5(x), size, mode="bilinear", align_corners=True)
+
+
+def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
+    """Build DeepLab v2.
+
+    Args:
+        encoder: "resnet101", or "resnet50".
+        weights: "imagenet" downloads torchvision's (IMAGENET1K_V1), "none" starts at random, anything else is a file
+            (.safetensors, or a state dict saved by torch) of the whole network, as published by Hung et al., or of
+            torchvision's ResNet; stride and input follow from which. Pre-trained batch-norm is frozen. What of the
+            head is missing, or was for other classes, starts at random.
+        n_classes: Classes K.
+    """
+    if encoder not in LAYERS:
+        raise NetworkError(f"deeplab2 has no encoder {encoder!r}: it takes one of {', '.join(LAYERS)}.")
+    if weights == "none":
+        return Segmenter(DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=True), IMAGENET, stride=1, freeze_bn=False)
+    state = download_weights(encoder) if weights == "imagenet" else read_weights(Path(weights))
+    for prefix in ("module.", "Scale."):  # of DataParallel, and of those who train at several scales
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    published = any(name.startswith("layer5.") for name in state)  # else torchvision's, with a classifier of its own
+    if not published and "fc.weight" not in state:
+        raise NetworkError(f"{weights} is neither of DeepLab v2 nor of torchvision: no layer5 and no fc.weight in it.")
+    network = DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=not published)
+    report = load_weights(network, state, Path(weights).name, head="layer5.")
+    return Segmenter(network, CAFFE if published else IMAGENET, stride=1, freeze_bn=True, report=report)

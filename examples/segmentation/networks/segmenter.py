@@ -1,0 +1,77 @@
+"""What the trainer sees of a network: RGB images of any size to logits of the same size."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Normalisation(NamedTuple):
+    """What a network takes for input: (scale * image - mean) / std, mean and std in its own order of channels."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1.0
+    bgr: bool = False
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CAFFE = Normalisation((104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0), scale=255.0, bgr=True)
+
+
+class Segmenter(nn.Module):
+    """Normalise, pad to whole strides, run the network, cut the padding off: (B, 3, H, W) to (B, K, H, W) logits.
+
+    Args:
+        network: Its pre-trained part is `network.encoder`.
+        normalisation: What its weights were trained with.
+        stride: Lengths are padded to multiples of this.
+        freeze_bn: Keep the encoder's batch-norm as it is.
+        report: What there is to tell of loading the weights, by lines.
+    """
+
+    network: Any
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalisation: Normalisation,
+        stride: int,
+        freeze_bn: bool,
+        report: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.network, self.stride, self.freeze_bn, self.report = network, stride, freeze_bn, report
+        mean, std, self.scale, self.bgr = normalisation
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.train()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) of RGB images (B, 3, H, W) in [0, 1]."""
+        height, width = images.shape[-2:]
+        x = images.flip(1) if self.bgr else images
+        x = (self.scale * x - self.mean) / self.std
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        return self.network(x)[..., :height, :width]
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Switch to training; a frozen encoder's batch-norm stays as it was pre-trained (paper, C.3.1)."""
+        super().train(mode)
+        if self.freeze_bn:
+            for module in self.network.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return what is trained of the encoder."""
+        return [parameter for parameter in self.network.encoder.parameters() if parameter.requires_grad]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return what is trained of the rest."""
+        encoder = set(self.network.encoder.parameters())
+        return [parameter for parameter in self.parameters() if parameter.requires_grad and parameter not in encoder]

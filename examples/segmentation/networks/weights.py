@@ -1,0 +1,79 @@
+"""Weights of networks: downloaded, read from files, and loaded as far as they fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+class NetworkError(Exception):
+    """The network or its weights are not to be had; the message is one sentence for the user."""
+
+
+def download_weights(encoder: str) -> Mapping[str, Tensor]:
+    """Return torchvision's ImageNet weights of a ResNet."""
+    try:
+        chosen = torchvision.models.get_model_weights(encoder)["IMAGENET1K_V1"]
+        return chosen.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # a download that fails raises all kinds
+        raise NetworkError(f"no ImageNet weights of {encoder} from torchvision: {first_line(error)}") from error
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a file, by name."""
+    if not path.is_file():
+        raise NetworkError(f"{path} is no file: --encoder-weights takes imagenet, none or a file of weights.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise NetworkError(f"{path} cannot be read as weights: {first_line(error)}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise NetworkError(f"{path} is no state dict: a mapping of names to tensors is expected.")
+    return state
+
+
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, head: str | None = None
+) -> tuple[str, ...]:
+    """Load what fits, and report all that does not, by lines.
+
+    Args:
+        module: What to load into.
+        state: Weights by name.
+        source: What to call them in the report.
+        head: Where names begin with this, weights may be missing or of another shape; they stay as they are.
+
+    Raises:
+        NetworkError: Others are.
+    """
+    target = module.state_dict()
+    # Files of PyTorch before 0.4.1 do not have these counts, which only batch-norm without momentum uses.
+    missing = [name for name in target if name not in state and not name.endswith("num_batches_tracked")]
+    other_shape = {
+        name: f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
+        for name, value in target.items()
+        if name in state and state[name].shape != value.shape
+    }
+    unfit = {name: name for name in missing} | other_shape
+    if needed := [text for name, text in unfit.items() if head is None or not name.startswith(head)]:
+        raise NetworkError(
+            f"{source} does not fit the encoder: {len(needed)} weights missing or of another shape: {', '.join(needed)}"
+        )
+    fitting = {name: value for name, value in state.items() if name in target and name not in other_shape}
+    module.load_state_dict(fitting, strict=False)
+    findings = {
+        "missing, left at random": missing,
+        "of another shape, left at random": list(other_shape.values()),
+        "of no use": [name for name in state if name not in target],
+    }
+    return tuple(f"{source}: {len(n)} weights {what}: {', '.join(n)}" for what, n in findings.items() if n)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, for one of our own."""
+    return next(iter(str(error).splitlines()), "")[:200]
