@@ -50,7 +50,6 @@ def make_network() -> nn.Module:
     return nn.Sequential(*blocks, nn.Conv2d(32, CLASSES, 1), nn.Upsample(scale_factor=4, mode="bilinear"))
 
 
-@torch.no_grad()
 def mean_iou(teacher: MeanTeacher, images: Tensor, labels: Tensor) -> float:
     """Return the intersection over union, averaged over classes, in [0, 1]."""
     predicted = teacher(images, statistics="averaged").argmax(1)
@@ -67,12 +66,13 @@ def train(consistency_weight: float, iterations: int = ITERATIONS, seed: int = 0
     test = draw_shapes(64, generator)
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    student = make_network().to(device).train()
+    student = make_network().to(device)
     teacher = MeanTeacher(student, decay=DECAY)
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     cowmix = CowMix(sigma=SIGMA)
 
     for _ in range(iterations):
+        student.train()
         chosen = torch.randint(len(labelled), (BATCH,))
         images, targets = labelled[chosen].to(device), labels[chosen].to(device)
 
