@@ -3,6 +3,7 @@
 from cowmask.consistency import consistency_loss
 from cowmask.masks import box_masks, cow_masks
 from cowmask.mixing import erase, mix
+from cowmask.teacher import MeanTeacher
 from cowmask.transforms import CowMix, CowOut, CutMix, CutOut, MixUp
 
 __version__ = "0.2.0"
@@ -12,6 +13,7 @@ __all__ = [
     "CowOut",
     "CutMix",
     "CutOut",
+    "MeanTeacher",
     "MixUp",
     "box_masks",
     "consistency_loss",
