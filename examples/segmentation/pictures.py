@@ -18,7 +18,7 @@ from segmentation.data.datasets import VOID, Dataset, Split
 _VOID_COLOUR = "white"  # of no class in any of the palettes
 
 
-def spread(n: int, rows: int = 4) -> list[int]:
+def evenly_spaced(n: int, rows: int = 4) -> list[int]:
     """Return the numbers of a few of n images, spread over them."""
     return sorted(set(torch.linspace(0, n - 1, rows + 2)[1:-1].round().long().tolist()))
 
@@ -82,7 +82,9 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
     plt.close(figure)
 
 
-def strips(data: Dataset, split: Split, predictions: Mapping[int, Tensor], size: tuple[int, int]) -> np.ndarray:
+def comparison_strips(
+    data: Dataset, split: Split, predictions: Mapping[int, Tensor], size: tuple[int, int]
+) -> np.ndarray:
     """Return one picture, (1, rows * H, 3 * W, 3) in [0, 1]: image, truth and prediction, their middles of one size."""
     rows = []
     for index, prediction in sorted(predictions.items()):
