@@ -17,14 +17,14 @@ import torch
 from accelerate.utils import gather_object
 
 from cowmask import CowMix
-from segmentation.adversarial import Adversarial, Shown
+from segmentation.adversarial import Adversarial, AdversarialBatch
 from segmentation.config import Config
 from segmentation.data.datasets import VOID
 from segmentation.data.street import load_street
 from segmentation.evaluation import Tally, evaluate
 from segmentation.methods import Perturbed
 from segmentation.run import main
-from segmentation.trainer import Task, Trainer
+from segmentation.trainer import StepData, Trainer
 
 ROOT = Path(__file__).parents[1]
 SIZE = (32, 64)
@@ -47,8 +47,8 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     mine = slice(rank, None, world)
     mixed = CowMix()(images[mine], seen[mine], partner=(others[mine], partners[mine]), mask=mask[mine])
     perturbed = Perturbed(mixed[0], mixed[1], valid[mine])
-    task = Task(images[mine], targets[mine], perturbed)
-    trainer._draw_task = lambda: task  # type: ignore[method-assign]
+    task = StepData(images[mine], targets[mine], perturbed)
+    trainer._draw_step_data = lambda: task  # type: ignore[method-assign]
     scalars = trainer.accelerator.reduce(trainer.step(), "mean")
     # What follows differs from process to process: masks drawn, and parts of the test set scored.
     drawn = gather_object([CowMix(sigma=2).sample(images).sum((1, 2, 3)).tolist()])
@@ -60,8 +60,8 @@ def one_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     tally.add(maps[mine], truth[mine])
     rival = Trainer(replace(TINY, batch_size=4 // world, optimizer="sgd", out=out), data, "adversarial")
     rival.student.eval().train = lambda _=True: rival.student
-    rival_task = Task(images[mine], targets[mine], Shown(others[mine], valid[mine], is_late=True))
-    rival._draw_task = lambda: rival_task  # type: ignore[method-assign]
+    rival_task = StepData(images[mine], targets[mine], AdversarialBatch(others[mine], valid[mine], is_late=True))
+    rival._draw_step_data = lambda: rival_task  # type: ignore[method-assign]
     assert isinstance(rival.objective, Adversarial)
     discriminator = rival.objective._discriminator
     rival_scalars = rival.accelerator.reduce(rival.step(), "mean")

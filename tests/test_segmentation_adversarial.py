@@ -1,4 +1,4 @@
-"""examples/segmentation/adversarial.py: the discriminator, and what it tells the student."""
+"""examples/segmentation/adversarial.py: the discriminator, and the student's losses."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +16,15 @@ from segmentation.adversarial import (
     SELF_TAUGHT,
     UNLABELLED,
     Adversarial,
+    AdversarialBatch,
     Discriminator,
-    Shown,
     one_hot,
 )
 from segmentation.config import Config
 from segmentation.data.batches import UnlabelledBatch
 from segmentation.data.datasets import VOID
 from segmentation.data.street import load_street
-from segmentation.objectives import Seen, View
+from segmentation.objectives import LabelledLogits, StudentLogits, Totals
 from segmentation.trainer import Trainer
 
 SIZE = (64, 64)
@@ -58,6 +58,11 @@ def test_label_maps_as_probabilities() -> None:
     assert torch.equal(maps.argmax(1)[labels != VOID], labels[labels != VOID])
 
 
+def totals(labelled: int) -> Totals:
+    """Return the counts that the discriminator needs."""
+    return Totals(torch.tensor(labelled), valid=torch.tensor(0), extra=torch.tensor(0), world=1)
+
+
 def adversarial(iterations: int = 200, start: int = 0) -> Adversarial:
     def draw() -> UnlabelledBatch:
         return UnlabelledBatch(torch.rand(2, 3, *SIZE), torch.ones(2, 1, *SIZE, dtype=torch.bool))
@@ -66,7 +71,7 @@ def adversarial(iterations: int = 200, start: int = 0) -> Adversarial:
 
 
 def test_the_discriminator_tells_real_from_predicted() -> None:
-    """Predictions of a network that is mostly right, but as blurred as networks are."""
+    """The predictions are mostly right, but as blurred as a network's."""
     labels = scenes(16)
     blurred = F.avg_pool2d(one_hot(labels, K), 9, 1, 4) + 0.02
     objective = adversarial(iterations=400)
@@ -74,8 +79,8 @@ def test_the_discriminator_tells_real_from_predicted() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
         batch = torch.randperm(16, generator=generator)[:4]
-        view = View(6 * blurred[batch], labels[batch])
-        scalars = objective.finish([view], torch.tensor(labels[batch].numel()), [])
+        shown = LabelledLogits(6 * blurred[batch], labels[batch])
+        scalars = objective.after_step([shown], totals(labels[batch].numel()))
         losses.append(scalars["loss/discriminator"].item())
         accuracies.append(scalars["discriminator/accuracy"].item())
     assert losses[0] == pytest.approx(0.693, abs=0.03)
@@ -86,7 +91,7 @@ def test_the_discriminator_tells_real_from_predicted() -> None:
     assert predicted.mean() < 0 < real.mean()
     (group,) = objective._optimizer.param_groups
     assert group["lr"] == pytest.approx(1e-4 * (1 - 200 / 400) ** 0.9)
-    nothing = objective.finish([View(6 * blurred, torch.full_like(labels, VOID))], torch.tensor(1), [])
+    nothing = objective.after_step([LabelledLogits(6 * blurred, torch.full_like(labels, VOID))], totals(0))
     assert nothing == {"loss/discriminator": 0, "discriminator/accuracy": 0}
 
 
@@ -98,13 +103,14 @@ def test_the_students_losses_are_those_of_the_paper() -> None:
     others = (3 * torch.randn(2, K, *SIZE)).requires_grad_()
     valid = torch.ones(2, 1, *SIZE, dtype=torch.bool)
     valid[1, :, 50:] = False
-    drawn = Shown(torch.rand(2, 3, *SIZE), valid, is_late=True)
+    drawn = AdversarialBatch(torch.rand(2, 3, *SIZE), valid, is_late=True)
     known, inside = labels != VOID, valid[:, 0]
     network = objective._discriminator
     with torch.no_grad():  # some pixels pass for a label, some do not
         network[-1].weight.mul_(60)
         network[-1].bias.fill_(torch.tensor(CONFIDENT).logit())
-    losses = objective.losses(Seen(logits, labels, others), drawn, known.sum(), objective.counts(drawn))
+    counts = Totals(known.sum(), *objective.counts(drawn), world=1)
+    losses = objective.losses(StudentLogits(logits, labels, others), drawn, counts)
     assert set(losses) == {LABELLED, UNLABELLED, SELF_TAUGHT}
     assert objective.weights == {LABELLED: 0.01, UNLABELLED: 0.001, SELF_TAUGHT: 0.1}
 
@@ -122,7 +128,7 @@ def test_the_students_losses_are_those_of_the_paper() -> None:
     assert logits.grad is not None
     assert others.grad is not None
     assert (others.grad[1, :, 50:] == 0).all() or not trusted[1, 50:].any()
-    assert all(parameter.grad is None for parameter in network.parameters())  # only the student learns here
+    assert all(parameter.grad is None for parameter in network.parameters())  # these losses train the student only
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
@@ -130,8 +136,8 @@ def test_the_student_teaches_itself_once_it_is_time() -> None:
     objective = adversarial(start=3)
     early, late = (objective.draw(iteration) for iteration in (2, 3))
     assert (early.is_late, late.is_late) == (False, True)
-    seen = Seen(torch.randn(2, K, *SIZE), scenes(2), torch.randn(2, K, *SIZE))
-    losses = objective.losses(seen, early, torch.tensor(seen.targets.numel()), objective.counts(early))
+    logits = StudentLogits(torch.randn(2, K, *SIZE), scenes(2), torch.randn(2, K, *SIZE))
+    losses = objective.losses(logits, early, Totals(torch.tensor(2 * 64 * 64), *objective.counts(early), world=1))
     assert set(losses) == {LABELLED, UNLABELLED}
 
 
@@ -150,5 +156,5 @@ def test_the_whole_method(tmp_path: Path) -> None:
     early = {"loss/supervised", LABELLED, UNLABELLED, "loss/discriminator", "discriminator/accuracy"}
     assert keys[0] == keys[2] == early
     assert keys[3] == early | {SELF_TAUGHT}
-    teacher = trainer.teacher.module.state_dict()  # there is none: the student itself is scored
+    teacher = trainer.teacher.module.state_dict()  # without a teacher, the student itself is scored
     assert all(torch.equal(value, teacher[name]) for name, value in trainer.student.state_dict().items())

@@ -14,11 +14,13 @@ from torch import Tensor
 from cowmask import CowMix
 from segmentation.adversarial import Adversarial
 from segmentation.config import Config, ConfigError, parse
+from segmentation.data.batches import UnlabelledBatch
 from segmentation.data.datasets import VOID, DataError, Dataset
 from segmentation.data.street import load_street
-from segmentation.methods import MethodName, Perturbed
+from segmentation.methods import MethodName, Perturbed, build_methods
+from segmentation.objectives import Consistency
 from segmentation.presets import camvid
-from segmentation.trainer import Task, Trainer
+from segmentation.trainer import StepData, Trainer
 
 SIZE = (32, 64)
 TINY = Config(size=SIZE, encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), batch_size=3, labelled=4)
@@ -94,7 +96,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, n
     stopped.step = lambda: next(steps)()  # type: ignore[method-assign]
     with pytest.raises(StopIteration):
         stopped.fit()
-    torch.rand(5)  # what a new process would have drawn is of no matter
+    torch.rand(5)  # a new process has drawn other numbers before
     resumed = Trainer(config, data, name)
     outcome = resumed.fit()
     assert outcome.teacher.scores == expected.teacher.scores
@@ -153,25 +155,39 @@ def test_every_method_takes_a_step(data: Dataset, tmp_path: Path, name: MethodNa
     assert ("loss/consistency" in scalars) == (name not in ("supervised", "full", "adversarial"))
 
 
+@pytest.mark.parametrize(("name", "batch", "draws"), [("cowmix", 1, 2), ("cowmix", 3, 1), ("cowout", 1, 1)])
+def test_one_image_is_mixed_with_the_next(name: MethodName, batch: int, draws: int) -> None:
+    perturb = build_methods(SIZE, sigma=(2, 4))[name].perturb
+    assert perturb is not None
+    everywhere = torch.ones(batch, 1, *SIZE, dtype=torch.bool)
+    coming = iter([UnlabelledBatch(torch.full((batch, 3, *SIZE), value), everywhere) for value in (0.25, 0.75)])
+    drawn = Consistency(TINY, perturb, lambda: next(coming), lambda images: images).draw(0)
+    assert len(list(coming)) == 2 - draws
+    assert drawn.images.shape == (batch, 3, *SIZE)
+    if draws == 2:  # parts of both, and predictions with them
+        assert set(drawn.images.unique().tolist()) == {0.25, 0.75}
+        assert torch.equal(drawn.images, drawn.probabilities)
+
+
 def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) -> None:
-    """The confidence is the mean over all, before it multiplies; so is every other denominator."""
+    """The confidence and all denominators are those of the whole step, not of one batch."""
     ends = []
     for batch, accumulate in ((4, 1), (2, 2)):
         config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.7, out=tmp_path / str(batch))
         trainer = Trainer(config, data, "cowmix")
-        for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm frozen: all else is the same
+        for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm depends on the batch: freeze it
             network.train = lambda _=True, network=network: network  # type: ignore[method-assign]
         images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
         targets = torch.randint(0, 6, (4, *SIZE), generator=torch.Generator().manual_seed(0))
-        targets[0, :20] = VOID  # the halves have other denominators
+        targets[0, :20] = VOID  # the two halves differ in their denominators
         mixed = CowMix(sigma=2)(images, generator=torch.Generator().manual_seed(0))
         probabilities = (5 * torch.rand(4, 6, *SIZE, generator=torch.Generator().manual_seed(1))).softmax(1)
         valid = torch.rand(4, 1, *SIZE, generator=torch.Generator().manual_seed(2)) < torch.linspace(0.2, 1, 4).view(
             -1, 1, 1, 1
         )
         everything = zip(*(x.split(batch) for x in (images, targets, mixed, probabilities, valid)), strict=True)
-        tasks = iter([Task(x, y, Perturbed(m, p, v)) for x, y, m, p, v in everything])
-        trainer._draw_task = lambda tasks=tasks: next(tasks)  # type: ignore[method-assign, misc]
+        batches = iter([StepData(x, y, Perturbed(m, p, v)) for x, y, m, p, v in everything])
+        trainer._draw_step_data = lambda batches=batches: next(batches)  # type: ignore[method-assign, misc]
         scalars = trainer.step()
         ends.append((scalars, weights(trainer)))
     assert 0.05 < ends[0][0]["confidence"] < 0.95

@@ -1,9 +1,5 @@
-"""What the methods of the paper's tables differ in: what they do with the unlabelled images.
+"""The methods of the paper's tables: what each does with unlabelled images. `__init__.py` says how to add one."""
 
-To add a method, write its perturbation, and name it in `MethodName` and `build_method`.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -13,7 +9,6 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp
-from segmentation.data.batches import UnlabelledBatch
 
 MethodName = Literal[
     "supervised",
@@ -28,34 +23,39 @@ MethodName = Literal[
     "cutmix_fixed",
     "adversarial",
 ]
-Draw = Callable[[], UnlabelledBatch]
-Predict = Callable[[Tensor], Tensor]
-INSIDE = 0.999  # of a pixel, above which it is an image's
+VALID_ABOVE = 0.999  # a pixel is valid if more than this share of it comes from an image
+
+
+class Taught(NamedTuple):
+    """Unlabelled images and the teacher's predictions for them."""
+
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    valid: Tensor  # (B, 1, H, W) bool, False outside of the image
+    probabilities: Tensor  # (B, K, H, W)
 
 
 class Perturbed(NamedTuple):
-    """What the student is shown, what the teacher expects it to say, and where that counts."""
+    """Images for the student and the predictions expected for them; `valid` and `mask` are for `consistency_loss`."""
 
     images: Tensor  # (B, 3, H, W)
     probabilities: Tensor  # (B, K, H, W)
-    valid: Tensor  # (B, 1, H, W) bool, as for consistency_loss: False where there is no image
-    mask: Tensor | None = None  # (B, 1, H, W), as for consistency_loss: False where the student saw nothing
+    valid: Tensor  # (B, 1, H, W) bool, False outside of the image
+    mask: Tensor | None = None  # (B, 1, H, W), False where the image is erased
 
 
 class Perturbation(Protocol):
-    """Turn unlabelled images and the teacher's view of them into a task for the student."""
+    """Turn what the teacher saw and predicted into what the student sees and should predict."""
 
-    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
-        """Perturb a batch.
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed; a batch of one then needs a partner."""
 
-        Args:
-            draw: Returns the next unlabelled batch.
-            predict: The teacher's probabilities (B, K, H, W) for a batch.
-        """
+    def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:
+        """Perturb a batch; if it is mixed, with its partner, or within the batch if there is none."""
 
 
 class Method(NamedTuple):
-    """Which labels are used, and what is done with unlabelled images: nothing, unless one of the others is given."""
+    """Which labels a method uses, and what it does with unlabelled images; by default it uses none."""
 
     all_labels: bool = False
     perturb: Perturbation | None = None  # for consistency with the teacher
@@ -64,44 +64,42 @@ class Method(NamedTuple):
 
 @dataclass(frozen=True)
 class Mix:
-    """Mix the images of a batch, and the teacher's probabilities with the same masks (Listing 3)."""
+    """Mix images, and the teacher's predictions by the same masks (Listing 3)."""
 
     transform: nn.Module
+    mixes = True
 
-    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
-        """Mix each image with another of the batch, or a batch of one with the next."""
-        images, valid = draw()
-        partner = None
-        if len(images) == 1:
-            other, there = draw()
-            partner = other, predict(other), there.float()
-        probabilities = predict(images)
+    def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:
+        """Mix each image with its partner, or with the one before it in the batch."""
+        images, valid, probabilities = batch
+        other = None if partner is None else (partner.images, partner.probabilities, partner.valid.float())
         with record_function("cowmask"):
-            images, probabilities, inside = self.transform(images, probabilities, valid.float(), partner=partner)
-            return Perturbed(images, probabilities, inside > INSIDE)
+            mixed, expected, inside = self.transform(images, probabilities, valid.float(), partner=other)
+            return Perturbed(mixed, expected, inside > VALID_ABOVE)
 
 
 @dataclass(frozen=True)
 class Erase:
-    """Erase parts of the images; what is erased does not count in the loss (Listing 2)."""
+    """Erase parts of the images; erased pixels do not count in the loss (Listing 2)."""
 
     transform: CowOut | CutOut
+    mixes = False
 
-    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
-        """Erase with one mask for each image."""
-        images, valid = draw()
-        probabilities = predict(images)
+    def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:  # noqa: ARG002
+        """Erase by one mask for each image."""
         with record_function("cowmask"):
-            mask = self.transform.sample(images)
-            return Perturbed(self.transform(images, mask=mask), probabilities, valid, mask)
+            mask = self.transform.sample(batch.images)
+            return Perturbed(self.transform(batch.images, mask=mask), batch.probabilities, batch.valid, mask)
 
 
 class Augment:
-    """Move and recolour the images, and the teacher's probabilities with them (paper, appendix C.1)."""
+    """Move and recolour the images; move the teacher's predictions with them (paper, appendix C.1)."""
+
+    mixes = False
 
     def __init__(self, size: tuple[int, int], translation: float) -> None:
         height, width = size
-        # The paper's ranges of scaling, brightness and contrast are lost; its rotation is 45 degrees.
+        # The paper's rotation is 45 degrees. We could not recover its ranges of scaling, brightness and contrast.
         self._transform = K.AugmentationSequential(
             K.RandomHorizontalFlip(),
             K.RandomAffine(45.0, translate=(translation / width, translation / height), scale=(0.8, 1.25), p=1.0),
@@ -110,39 +108,37 @@ class Augment:
             extra_args={DataKey.MASK: {"resample": Resample.BILINEAR, "align_corners": False}},
         )
 
-    def __call__(self, draw: Draw, predict: Predict) -> Perturbed:
-        """Map images and probabilities alike; what comes from outside the image is not valid."""
-        images, valid = draw()
-        moved, probabilities, inside = self._transform(images, predict(images), valid.float())
-        return Perturbed(moved, probabilities, inside > INSIDE)
+    def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:  # noqa: ARG002
+        """Move images and predictions alike; pixels from outside of the image are not valid."""
+        moved, expected, inside = self._transform(batch.images, batch.probabilities, batch.valid.float())
+        return Perturbed(moved, expected, inside > VALID_ABOVE)
 
 
-def build_method(
-    name: MethodName,
+def build_methods(
     size: tuple[int, int],
     sigma: tuple[float, float],
     proportion: tuple[float, float] | None = None,
     translation: float = 16.0,
-) -> Method:
-    """Build a method.
+) -> dict[MethodName, Method]:
+    """Build every method.
 
     Args:
-        name: Which.
-        size: Of the images, (height, width).
+        size: Height and width of the images.
         sigma: Range of the cow masks' sigma, pixels.
-        proportion: Range of the cow masks' proportion; None is the method's own (0.5 for CowMix, 0 to 1 for CowOut).
-        translation: Largest one of `std_aug`, pixels.
+        proportion: Range of the cow masks' proportion; None is 0.5 for CowMix and 0 to 1 for CowOut.
+        translation: Largest translation of `std_aug`, pixels.
     """
-    perturb: dict[str, Callable[[], Perturbation]] = {
-        "std_aug": lambda: Augment(size, translation),
-        "ict": lambda: Mix(MixUp(alpha=0.1)),  # the authors' alpha
-        "cutout": lambda: Erase(CutOut()),
-        "cutmix": lambda: Mix(CutMix()),
-        "cowout": lambda: Erase(CowOut(sigma, proportion or (0.0, 1.0))),
-        "cowmix": lambda: Mix(CowMix(sigma, proportion or 0.5)),
+    return {
+        "supervised": Method(),
+        "std_aug": Method(perturb=Augment(size, translation)),
+        "ict": Method(perturb=Mix(MixUp(alpha=0.1))),  # the authors' alpha
+        "cutout": Method(perturb=Erase(CutOut())),
+        "cutmix": Method(perturb=Mix(CutMix())),
+        "cowout": Method(perturb=Erase(CowOut(sigma, proportion or (0.0, 1.0)))),
+        "cowmix": Method(perturb=Mix(CowMix(sigma, proportion or 0.5))),
+        "full": Method(all_labels=True),
         # As first published: a square of fixed size; a box of the image's shape. Both are cut at the border.
-        "cutout_square": lambda: Erase(CutOut(area=0.25, aspect=1.0, clip=True)),
-        "cutmix_fixed": lambda: Mix(CutMix(area=(0.0, 1.0), aspect=size[0] / size[1], clip=True)),
+        "cutout_square": Method(perturb=Erase(CutOut(area=0.25, aspect=1.0, clip=True))),
+        "cutmix_fixed": Method(perturb=Mix(CutMix(area=(0.0, 1.0), aspect=size[0] / size[1], clip=True))),
+        "adversarial": Method(adversarial=True),
     }
-    own = None if name in ("supervised", "full", "adversarial") else perturb[name]()
-    return Method(all_labels=name == "full", perturb=own, adversarial=name == "adversarial")

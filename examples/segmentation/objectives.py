@@ -1,6 +1,6 @@
 """What a step asks of the student besides the labels: consistency with the teacher."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -8,105 +8,109 @@ from torch import Tensor
 
 from cowmask import consistency_loss
 from segmentation.config import Config
-from segmentation.methods import Draw, Perturbation, Perturbed, Predict
+from segmentation.data.batches import UnlabelledBatch
+from segmentation.methods import Perturbation, Perturbed, Taught
 
-S = TypeVar("S")  # what is drawn for a task, with .images, which the student is shown
-
-
-class Seen(NamedTuple):
-    """A task's images as the student saw them."""
-
-    labelled: Tensor  # (B, K, H, W) logits of the labelled images, float32
-    targets: Tensor  # (B, H, W)
-    unlabelled: Tensor  # (B, K, H, W) logits of the others
+Draw = Callable[[], UnlabelledBatch]  # the next unlabelled batch
+Predict = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to the teacher's probabilities (B, K, H, W)
+Drawn = TypeVar("Drawn")  # an objective's record of a batch; the student sees its .images
 
 
-class View(NamedTuple):
-    """A task's labelled images as the student saw them, without gradients."""
+class StudentLogits(NamedTuple):
+    """The student's logits for one batch, float32."""
+
+    labelled: Tensor  # (B, K, H, W)
+    targets: Tensor  # (B, H, W), of the labelled images
+    unlabelled: Tensor  # (B, K, H, W)
+
+
+class LabelledLogits(NamedTuple):
+    """The student's logits for one batch's labelled images, without gradients."""
 
     logits: Tensor  # (B, K, H, W) float32
     targets: Tensor  # (B, H, W)
 
 
-class Objective(Protocol[S]):
-    """Losses on unlabelled images.
+class Totals(NamedTuple):
+    """Counts over all accumulated batches and all processes of a step."""
 
-    A step has one task or, if gradients are accumulated, several. Losses and other scalars are a task's part of the
-    step's: summed over tasks and averaged over processes they are the whole.
+    labelled: Tensor  # pixels with a label
+    valid: Tensor  # valid pixels of the unlabelled images
+    extra: Tensor  # confident pixels, or batches: the objective decides
+    world: int  # processes
+
+    def mean(self, total: Tensor, count: Tensor) -> Tensor:
+        """Return a batch's part of the step's mean, from the batch's sum and the step's count."""
+        return total / count.clamp(min=1) * self.world  # DDP averages over processes
+
+
+class Objective(Protocol[Drawn]):
+    """Losses on unlabelled images, and the training of the network that computes them, if any.
+
+    Losses and scalars are a batch's part of the step's: summed over batches, averaged over processes, they make it up.
     """
 
-    weights: Mapping[str, float]  # of the losses
-    learns: bool  # whether it learns something itself, from views
+    weights: Mapping[str, float]  # by loss
+    trains_itself: bool  # whether `after_step` needs labelled logits
 
-    def draw(self, iteration: int) -> S:
-        """Return the unlabelled part of a task."""
+    def draw(self, iteration: int) -> Drawn:
+        """Return the unlabelled part of a batch."""
 
-    def counts(self, drawn: S) -> list[Tensor]:
-        """Return numbers of pixels, which are then added up over tasks and processes for the denominators."""
+    def counts(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """Return a batch's part of `valid` and `extra` in `Totals`."""
 
-    def losses(self, seen: Seen, drawn: S, labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the task's losses before their weights.
+    def losses(self, logits: StudentLogits, drawn: Drawn, totals: Totals) -> dict[str, Tensor]:
+        """Return a batch's losses before their weights."""
 
-        Args:
-            seen: By the student.
-            drawn: By `draw`.
-            labelled: Labelled pixels, of all tasks and processes.
-            totals: The counts, of all tasks and processes.
-        """
-
-    def finish(self, views: Sequence[View], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Learn what the objective itself learns, after the student's step, and return scalars."""
+    def after_step(self, labelled: Sequence[LabelledLogits], totals: Totals) -> dict[str, Tensor]:
+        """Train the objective's own network on the logits of all batches, and return scalars."""
 
 
 class Consistency:
-    """What the student sees in perturbed images is what the teacher sees in them as they are (mean teacher)."""
+    """Ask the student to predict for perturbed images what the teacher predicts for the originals."""
 
     weights: Mapping[str, float]
-    learns = False
+    trains_itself = False
 
-    def __init__(self, config: Config, perturb: Perturbation, draw: Draw, predict: Predict, world: int) -> None:
-        """Compare the student with the teacher.
-
-        Args:
-            config: Weight, threshold and kind of confidence.
-            perturb: The method.
-            draw: Returns the next unlabelled batch.
-            predict: The teacher's probabilities.
-            world: Processes.
-        """
+    def __init__(self, config: Config, perturb: Perturbation, draw: Draw, predict: Predict) -> None:
+        """Take weight, threshold and kind of confidence from `config`."""
         self.weights = {"loss/consistency": config.consistency_weight}
         self._per_pixel, self._threshold = config.confidence == "pixel", config.threshold
-        self._perturb, self._draw, self._predict, self._world = perturb, draw, predict, world
+        self._perturb, self._draw, self._predict = perturb, draw, predict
 
-    def draw(self, iteration: int) -> Perturbed:  # noqa: ARG002 - from the first one on
-        """Return perturbed images and what the teacher expects."""
-        return self._perturb(self._draw, self._predict)
+    def draw(self, iteration: int) -> Perturbed:  # noqa: ARG002
+        """Return perturbed images and the predictions expected for them."""
+        batch, partner = self._draw(), None
+        if self._perturb.mixes and len(batch.images) == 1:
+            partner = self._taught(self._draw())
+        return self._perturb(self._taught(batch), partner)
 
-    def counts(self, drawn: Perturbed) -> list[Tensor]:
-        """Return how many pixels are valid, and how many of them confident."""
+    def _taught(self, batch: UnlabelledBatch) -> Taught:
+        return Taught(batch.images, batch.valid, self._predict(batch.images))
+
+    def counts(self, drawn: Perturbed) -> tuple[Tensor, Tensor]:
+        """Return the numbers of valid pixels and of confident ones."""
         confident = (drawn.probabilities.amax(1, keepdim=True) > self._threshold) & drawn.valid
-        return [drawn.valid.sum(), confident.sum()]
+        return drawn.valid.sum(), confident.sum()
 
-    def losses(self, seen: Seen, drawn: Perturbed, labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+    def losses(self, logits: StudentLogits, drawn: Perturbed, totals: Totals) -> dict[str, Tensor]:
         """Return the consistency loss."""
-        # The mean confidence is over all tasks and processes, so it comes from `totals`, and not from the loss itself,
-        # which without a threshold has none.
+        # The mean confidence is that of the whole step: consistency_loss, which knows one batch, gets no threshold.
         distance = consistency_loss(
-            seen.unlabelled,
+            logits.unlabelled,
             drawn.probabilities,
             drawn.mask,
             valid=drawn.valid,
             threshold=self._threshold if self._per_pixel else 0.0,
             per_pixel=self._per_pixel,
         )
-        share = drawn.valid.sum() / totals[0].clamp(min=1) * self._world
+        share = totals.mean(drawn.valid.sum(), totals.valid)  # of this batch in the step
         factor = 1.0 if self._per_pixel else self._confidence(totals)
         return {"loss/consistency": distance * share * factor}
 
-    def finish(self, views: Sequence[View], labelled: Tensor, totals: Sequence[Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+    def after_step(self, labelled: Sequence[LabelledLogits], totals: Totals) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the mean confidence."""
         return {"confidence": self._confidence(totals)}
 
-    def _confidence(self, totals: Sequence[Tensor]) -> Tensor:
-        valid, confident = totals
-        return torch.as_tensor(confident / valid.clamp(min=1))
+    def _confidence(self, totals: Totals) -> Tensor:
+        return torch.as_tensor(totals.extra / totals.valid.clamp(min=1))

@@ -20,38 +20,39 @@ from segmentation.config import Config, ConfigError
 from segmentation.data.batches import Batches, Crops, Shard, UnlabelledBatch, labelled_subset, listed_subset
 from segmentation.data.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Evaluation, evaluate
-from segmentation.methods import Method, MethodName, build_method
+from segmentation.methods import Method, MethodName, build_methods
 from segmentation.networks import Segmenter, build_network
-from segmentation.objectives import Consistency, Objective, Seen, View
-from segmentation.pictures import spread, strips
+from segmentation.objectives import Consistency, LabelledLogits, Objective, StudentLogits, Totals
+from segmentation.pictures import comparison_strips, evenly_spaced
 from segmentation.tracking import trackers
 
-_FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}  # when a run is resumed
+# Options that may change when a run is resumed.
+_FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}
 
 
 def processes() -> PartialState:
-    """Return which of how many processes this is; torchrun's, also on a machine without a GPU."""
+    """Return this process's rank and the number of processes, with or without a GPU."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class Outcome(NamedTuple):
-    """What a run ends with on the test set; the maps are of a few images, the same on every process."""
+    """A run's test scores, with class maps of a few images; the same on every process."""
 
     student: Evaluation
     teacher: Evaluation
 
 
-class Task(NamedTuple):
-    """What one pass of the student is about."""
+class StepData(NamedTuple):
+    """One batch, for one pass of the student; a step has several if gradients are accumulated."""
 
     images: Tensor  # (B, 3, H, W), labelled
     targets: Tensor  # (B, H, W)
-    unlabelled: Any  # as drawn by the objective; None if there is none
+    unlabelled: Any  # what the objective drew; None without an objective
 
 
 @dataclass
 class _Progress:
-    """How far a run is, in the form that checkpoints take."""
+    """The number of iterations done, in the form that checkpoints take."""
 
     iteration: int = 0
 
@@ -63,7 +64,7 @@ class _Progress:
 
 
 class Trainer:
-    """Train one method of one configuration. Every process of a distributed run makes one."""
+    """Train one method; every process of a distributed run makes its own trainer."""
 
     def __init__(self, config: Config, data: Dataset, name: MethodName) -> None:
         self.config, self.data, self.name = config, data, name
@@ -75,10 +76,11 @@ class Trainer:
         if config.precision == "fp16" and self.accelerator.device.type != "cuda":
             raise ConfigError("--precision fp16 needs a CUDA device: use bf16.")
         self.device, self.world = self.accelerator.device, self.accelerator.num_processes
-        self.method: Method = build_method(name, config.size, config.mask_sigma, config.proportion, config.translation)
+        methods = build_methods(config.size, config.mask_sigma, config.proportion, config.translation)
+        self.method: Method = methods[name]
         set_seed(config.seed)  # the same initial weights on every process
         self._build()
-        set_seed(config.seed, device_specific=True)  # seed + rank: every process draws masks of its own
+        set_seed(config.seed, device_specific=True)  # seed + rank: every process draws its own masks
         self._load_batches(data.train)
         self.checkpoints = Checkpoints(self.folder, self.accelerator)
         self._prepare_folder()
@@ -91,16 +93,16 @@ class Trainer:
         if self.accelerator.is_main_process:
             print(*student.report, sep="\n", end="\n" if student.report else "")
         student = student.to(self.device).to(memory_format=torch.channels_last)
-        # Without one, as the Pi-model and adversarial learning, the student itself is in its place.
+        # Without a teacher (Pi-model, adversarial) the average has decay 0: it is the student.
         self.has_teacher = config.teacher == "ema" and not self.method.adversarial
         decay = config.ema if self.has_teacher else 0.0
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.teacher.requires_grad_(False)
         for module in self.teacher.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.0  # its buffers are the student's, averaged, also where it predicts by batch
+                module.momentum = 0.0  # its buffers are averages of the student's; predicting keeps them
         if config.compile:
-            torch.compiler.reset()  # the graphs of an earlier method's networks count against the limit
+            torch.compiler.reset()  # an earlier method's graphs count against the limit
             student.compile()
             self.teacher.module.compile()
         optimizer = _optimizer(student, config)
@@ -110,7 +112,7 @@ class Trainer:
         self.progress = _Progress()
         self.objective: Objective[Any] | None = None
         if self.method.perturb is not None:
-            self.objective = Consistency(config, self.method.perturb, self.draw_unlabelled, self.teach, self.world)
+            self.objective = Consistency(config, self.method.perturb, self.draw_unlabelled, self.teach)
         elif self.method.adversarial:
             start = round(config.adversarial_start * self.iterations)
             self.objective = Adversarial(n_classes, self.draw_unlabelled, self.accelerator, self.iterations, start)
@@ -133,7 +135,7 @@ class Trainer:
         )
 
     def _prepare_folder(self) -> None:
-        """Make the run's folder; without `resume`, clear it of an earlier run's files."""
+        """Make the run's folder; without `resume`, remove an earlier run's files from it."""
         options = {key: str(value) for key, value in asdict(self.config).items() if key not in _FREE_TO_CHANGE}
         options["processes"] = str(self.world)
         path = self.folder / "options.json"
@@ -165,62 +167,72 @@ class Trainer:
             return self.teacher(images).float().softmax(1)
 
     @torch.no_grad()
-    def _draw_task(self) -> Task:
+    def _draw_step_data(self) -> StepData:
         images, targets = self._labelled.draw()
-        return Task(images, targets, self.objective.draw(self.progress.iteration) if self.objective else None)
+        return StepData(images, targets, self.objective.draw(self.progress.iteration) if self.objective else None)
 
-    def _count(self, tasks: list[Task]) -> list[Tensor]:
-        """Return the labelled pixels, and what the objective counts, over tasks and processes."""
+    def _count(self, batches: list[StepData]) -> Totals:
+        """Count labelled pixels, and what the objective counts, over batches and processes."""
         counts = []
-        for task in tasks:
-            own = self.objective.counts(task.unlabelled) if self.objective else []
-            counts.append(torch.stack([(task.targets != VOID).sum(), *own]))
-        return list(self.accelerator.reduce(torch.stack(counts).sum(0)))
+        for batch in batches:
+            labelled = (batch.targets != VOID).sum()
+            zero = torch.zeros_like(labelled)
+            valid, extra = self.objective.counts(batch.unlabelled) if self.objective else (zero, zero)
+            counts.append(torch.stack([labelled, valid, extra]))
+        labelled, valid, extra = self.accelerator.reduce(torch.stack(counts).sum(0))
+        return Totals(labelled, valid, extra, self.world)
 
-    def _see(self, task: Task) -> Seen:
-        # One pass for both: in two, batch-norm lets the student tell mixed images from labelled ones by their
-        # statistics, and what it learns of the one does not serve the other.
-        drawn = task.unlabelled
-        shown = task.images if drawn is None else torch.cat([task.images, drawn.images])
+    def _student_forward(self, batch: StepData) -> StudentLogits:
+        # One pass: in two, batch-norm lets the student recognise mixed images by their statistics, and what it learns
+        # from them does not help with labelled ones.
+        images = batch.images if batch.unlabelled is None else torch.cat([batch.images, batch.unlabelled.images])
         with self.accelerator.autocast():
-            logits = self.student(shown).float()
-        n = len(task.images)
-        return Seen(logits[:n], task.targets, logits[n:])
+            logits = self.student(images).float()  # (labelled + unlabelled, K, H, W)
+        n = len(batch.images)
+        return StudentLogits(logits[:n], batch.targets, logits[n:])
 
-    def _losses(self, seen: Seen, task: Task, labelled: Tensor, totals: list[Tensor]) -> dict[str, Tensor]:
-        """Return this task's part of the losses: summed over tasks and averaged over processes they are the step's."""
-        entropy = F.cross_entropy(seen.labelled, seen.targets, ignore_index=VOID, reduction="sum")
-        losses = {"loss/supervised": entropy / labelled * self.world}
+    def _losses(self, logits: StudentLogits, batch: StepData, totals: Totals) -> dict[str, Tensor]:
+        """Return a batch's part of the losses."""
+        entropy = F.cross_entropy(logits.labelled, logits.targets, ignore_index=VOID, reduction="sum")
+        losses = {"loss/supervised": totals.mean(entropy, totals.labelled)}
         if self.objective:
-            losses |= self.objective.losses(seen, task.unlabelled, labelled, totals)
+            losses |= self.objective.losses(logits, batch.unlabelled, totals)
         return losses
 
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its scalars, on the device."""
         self.student.train()
         self.teacher.train(self.config.teacher_bn == "batch")
-        tasks = [self._draw_task() for _ in range(self.config.accumulate)]
-        labelled, *totals = self._count(tasks)
-        labelled = labelled.clamp(min=1)
+
+        # 1. Draw all batches, with the teacher's predictions. Losses are means over the whole step: count its pixels.
+        batches = [self._draw_step_data() for _ in range(self.config.accumulate)]
+        totals = self._count(batches)
+
+        # 2. The student's forward and backward pass, batch by batch; the last one exchanges gradients.
         weights = {"loss/supervised": 1.0, **(self.objective.weights if self.objective else {})}
         scalars: dict[str, Tensor] = {}
-        views = []
-        for task in tasks:
-            last = task is tasks[-1]
+        labelled = []
+        for batch in batches:
+            last = batch is batches[-1]
             with nullcontext() if last else self.accelerator.no_sync(self.student):
-                seen = self._see(task)
-                losses = self._losses(seen, task, labelled, totals)
+                logits = self._student_forward(batch)  # labelled and unlabelled: (B, K, H, W) each
+                losses = self._losses(logits, batch, totals)
                 self.accelerator.backward(sum(weights[name] * loss for name, loss in losses.items()))
             scalars = {name: scalars.get(name, 0) + loss.detach() for name, loss in losses.items()}
-            if self.objective and self.objective.learns:
-                views.append(View(seen.labelled.detach().clone(), seen.targets))  # not all that it is a part of
+            if self.objective and self.objective.trains_itself:
+                # A slice would keep the unlabelled logits in memory.
+                labelled.append(LabelledLogits(logits.labelled.detach().clone(), logits.targets))
+
+        # 3. Move the student, then let the teacher follow.
         self.optimizer.step()
         self.optimizer.zero_grad()
         if not self.optimizer.step_was_skipped:  # by the gradient scaler of fp16
             self.scheduler.step()
         self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
+
+        # 4. Train the objective's own network, if any.
         if self.objective:
-            scalars |= self.objective.finish(views, labelled, totals)
+            scalars |= self.objective.after_step(labelled, totals)
         return scalars
 
     def fit(self) -> Outcome:
@@ -256,7 +268,7 @@ class Trainer:
             tracker.log(values, step=self.progress.iteration)
 
     def _evaluate(self, data: Dataset, split: Split, keep: list[int]) -> tuple[Evaluation, Evaluation]:
-        """Return how student and teacher do; the teacher's class maps of the images to keep are on every process."""
+        """Score student and teacher; the teacher's class maps of the images to keep are on every process."""
         self._share_buffers()
         teacher = student = evaluate(self.teacher, data, split, self.config, self.accelerator, keep)
         if self.has_teacher:
@@ -266,24 +278,24 @@ class Trainer:
         return student, teacher._replace(maps={number: one for part in parts for number, one in part.items()})
 
     def _share_buffers(self) -> None:
-        """Give every process the first one's batch-norm statistics: between steps they differ."""
+        """Give every process the batch-norm statistics of the first one."""
         if self.world > 1:
             for network in (self.accelerator.unwrap_model(self.student), self.teacher.module):
                 for buffer in network.buffers():
                     broadcast(buffer)  # in place
 
     def _validate(self) -> None:
-        split, data = self.data.val, replace(self.data, full_size=None)  # not logged
-        student, teacher = self._evaluate(data, split, spread(len(split.names)))
+        split, data = self.data.val, replace(self.data, full_size=None)  # scores at full size are not logged
+        student, teacher = self._evaluate(data, split, evenly_spaced(len(split.names)))
         self._log({"val/miou_student": student.scores.miou, "val/miou_teacher": teacher.scores.miou})
         for tracker in self.trackers:
             if tracker.name == "tensorboard":
-                pictures = strips(self.data, split, teacher.maps, self.config.size)
+                pictures = comparison_strips(self.data, split, teacher.maps, self.config.size)
                 tracker.log_images({"val/image_truth_teacher": pictures}, self.progress.iteration, dataformats="NHWC")
 
     def _test(self) -> Outcome:
         split = self.data.test
-        outcome = Outcome(*self._evaluate(self.data, split, spread(len(split.names))))
+        outcome = Outcome(*self._evaluate(self.data, split, evenly_spaced(len(split.names))))
         self._log({f"test/miou_{name}": one.scores.miou for name, one in outcome._asdict().items()})
         for tracker in self.trackers:
             tracker.finish()
