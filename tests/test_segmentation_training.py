@@ -139,12 +139,23 @@ def test_more_labels_than_images_are_refused(data: Dataset, tmp_path: Path) -> N
 
 def test_the_teacher_predicts_by_its_batch_and_keeps_averaged_buffers(data: Dataset, tmp_path: Path) -> None:
     trainer = Trainer(replace(TINY, out=tmp_path), data, "cowmix")
-    before = {name: value.clone() for name, value in trainer.teacher.named_buffers() if "running" in name}
-    trainer.teacher.train()
-    trainer.teach(trainer.draw_unlabelled().images)
+    before = {name: value.clone() for name, value in trainer.teacher.named_buffers()}
+    images = trainer.draw_unlabelled().images
+    by_batch = trainer.teach(images)
     after = dict(trainer.teacher.named_buffers())
-    assert before
+    assert any("running" in name for name in before)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    averaged = Trainer(replace(TINY, teacher_bn="averaged", out=tmp_path / "averaged"), data, "cowmix")
+    averaged.teacher.load_state_dict(trainer.teacher.state_dict())
+    assert not torch.allclose(averaged.teach(images), by_batch, atol=1e-3)
+
+
+def test_the_distance_is_the_configurations(data: Dataset, tmp_path: Path) -> None:
+    losses = {}
+    for distance in ("mse", "sse"):
+        trainer = Trainer(replace(TINY, distance=distance, threshold=0.0, out=tmp_path / distance), data, "cowmix")
+        losses[distance] = trainer.step()["loss/consistency"]
+    assert torch.allclose(6 * losses["mse"], losses["sse"])
 
 
 @pytest.mark.parametrize("name", get_args(MethodName))
@@ -175,7 +186,7 @@ def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) 
     for batch, accumulate in ((4, 1), (2, 2)):
         config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.7, out=tmp_path / str(batch))
         trainer = Trainer(config, data, "cowmix")
-        for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm depends on the batch: freeze it
+        for network in (trainer.student.eval(), trainer.teacher.module):  # batch-norm depends on the batch: freeze it
             network.train = lambda _=True, network=network: network  # type: ignore[method-assign]
         images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
         targets = torch.randint(0, 6, (4, *SIZE), generator=torch.Generator().manual_seed(0))

@@ -59,7 +59,9 @@ class Config:
     schedule: Literal["poly", "constant"] = "poly"
     """poly decays the learning rate to 0 over the run (polynomial, power 0.9); constant keeps it."""
     consistency_weight: float = 10.0
-    """Weight of the consistency loss (paper, Figure 8: good from 3 to 30)."""
+    """Weight of the consistency loss (paper, Figure 8: good from 3 to 30, for mse)."""
+    distance: Literal["mse", "sse", "bce", "ce"] = "mse"
+    """mse: mean over classes (paper); sse: sum over classes (10 of mse is 10 / K, for K classes); bce; ce."""
     threshold: float = 0.97
     """Probability above which the teacher is confident (paper, C.3.4)."""
     confidence: Literal["mean", "pixel"] = "mean"

@@ -73,8 +73,8 @@ class Consistency:
     trains_itself = False
 
     def __init__(self, config: Config, perturb: Perturbation, draw: Draw, predict: Predict) -> None:
-        """Take weight, threshold and kind of confidence from `config`."""
-        self.weights = {"loss/consistency": config.consistency_weight}
+        """Take weight, distance, threshold and kind of confidence from `config`."""
+        self.weights, self._distance = {"loss/consistency": config.consistency_weight}, config.distance
         self._per_pixel, self._threshold = config.confidence == "pixel", config.threshold
         self._perturb, self._draw, self._predict = perturb, draw, predict
 
@@ -103,6 +103,7 @@ class Consistency:
             valid=drawn.valid,
             threshold=self._threshold if self._per_pixel else 0.0,
             per_pixel=self._per_pixel,
+            distance=self._distance,
         )
         share = totals.mean(drawn.valid.sum(), totals.valid)  # of this batch in the step
         factor = 1.0 if self._per_pixel else self._confidence(totals)

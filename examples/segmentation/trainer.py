@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object, set_seed
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 from tqdm import tqdm
 
+from cowmask import MeanTeacher
 from segmentation.adversarial import Adversarial
 from segmentation.checkpoints import Checkpoints, write_whole
 from segmentation.config import Config, ConfigError
@@ -96,11 +96,7 @@ class Trainer:
         # Without a teacher (Pi-model, adversarial) the average has decay 0: it is the student.
         self.has_teacher = config.teacher == "ema" and not self.method.adversarial
         decay = config.ema if self.has_teacher else 0.0
-        self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-        self.teacher.requires_grad_(False)
-        for module in self.teacher.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.0  # its buffers are averages of the student's; predicting keeps them
+        self.teacher = MeanTeacher(student, decay)
         if config.compile:
             torch.compiler.reset()  # an earlier method's graphs count against the limit
             student.compile()
@@ -160,11 +156,10 @@ class Trainer:
         """Return the next unlabelled images."""
         return self._unlabelled.draw_unlabelled()
 
-    @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:
         """Return the teacher's probabilities (B, K, H, W), float32."""
         with self.accelerator.autocast():
-            return self.teacher(images).float().softmax(1)
+            return self.teacher(images, statistics=self.config.teacher_bn).float().softmax(1)
 
     @torch.no_grad()
     def _draw_step_data(self) -> StepData:
@@ -202,7 +197,6 @@ class Trainer:
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its scalars, on the device."""
         self.student.train()
-        self.teacher.train(self.config.teacher_bn == "batch")
 
         # 1. Draw all batches, with the teacher's predictions. Losses are means over the whole step: count its pixels.
         batches = [self._draw_step_data() for _ in range(self.config.accumulate)]
@@ -228,7 +222,7 @@ class Trainer:
         self.optimizer.zero_grad()
         if not self.optimizer.step_was_skipped:  # by the gradient scaler of fp16
             self.scheduler.step()
-        self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
+        self.teacher.update(self.student)
 
         # 4. Train the objective's own network, if any.
         if self.objective:
@@ -270,7 +264,7 @@ class Trainer:
     def _evaluate(self, data: Dataset, split: Split, keep: list[int]) -> tuple[Evaluation, Evaluation]:
         """Score student and teacher; the teacher's class maps of the images to keep are on every process."""
         self._share_buffers()
-        teacher = student = evaluate(self.teacher, data, split, self.config, self.accelerator, keep)
+        teacher = student = evaluate(self.teacher.module, data, split, self.config, self.accelerator, keep)
         if self.has_teacher:
             network = self.accelerator.unwrap_model(self.student)
             student = evaluate(network, data, split, self.config, self.accelerator)
