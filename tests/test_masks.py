@@ -269,7 +269,7 @@ def test_a_clipped_box_of_odd_side_is_centred_on_its_pixel() -> None:
 
 
 def test_boxes_of_any_number_of_axes_share_their_area_evenly() -> None:
-    masks = box_masks(3000, (30, 40, 50), 0.2, generator=torch.Generator().manual_seed(0))[:, 0]
+    masks = box_masks(1500, (30, 40, 50), 0.2, generator=torch.Generator().manual_seed(0))[:, 0]
     sides = torch.stack([masks.any(others[0]).any(others[1]).sum(1) for others in ((3, 2), (3, 1), (2, 1))], 1)
     assert torch.equal(sides.prod(1), masks.sum((1, 2, 3)))
     assert abs(masks.float().mean() - 0.2) < 0.01
