@@ -23,9 +23,7 @@ Features = dict[str, NDArray[np.float64]]
 
 
 @cache
-def oracle(
-    n: int, size: tuple[int, ...], sigma: tuple[float, float], proportion: tuple[float, float]
-) -> Features:
+def oracle(n: int, size: tuple[int, ...], sigma: tuple[float, float], proportion: tuple[float, float]) -> Features:
     """Draw n masks of Listing 1 and return their features. Many tests compare with the same ones."""
     rng = np.random.default_rng([0, *size])
     return features(np.stack([draw_cow_mask(rng, size, sigma, proportion) for _ in range(n)]))

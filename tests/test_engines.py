@@ -287,9 +287,7 @@ def checks(method: str) -> dict[str, Callable[[], object]]:
     same_noise = {"same noise": lambda: assert_agrees(some_noise((101, 64)), 4.0, 0.2, method)}
     return (same_noise if method in METHODS else {}) | {
         "distribution": lambda: [
-            distribution.assert_same_distribution(
-                draw(setting, method), distribution.oracle(N_DRAWN, *setting)
-            )
+            distribution.assert_same_distribution(draw(setting, method), distribution.oracle(N_DRAWN, *setting))
             for setting in DRAWN[:3]
         ],
         "independence": lambda: distribution.assert_rows_are_independent(draw(SYMMETRIC, method)),

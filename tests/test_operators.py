@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
@@ -60,6 +59,8 @@ def _fresh_compiler() -> Iterator[None]:
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 @every_transform
 def test_compiles_whole_and_draws_what_eager_code_draws(transform: nn.Module, backend: str) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend  # takes seconds, which spawned workers need not spend
+
     if backend == "inductor" and shutil.which("g++") is None:
         pytest.skip("inductor needs a C++ compiler")
     counter = CompileCounterWithBackend(backend)
@@ -238,16 +239,15 @@ class Masked(Dataset[Tensor]):
         return CowOut(sigma=3, proportion=0.5)(torch.ones(1, 1, 24, 32))[0]
 
 
-@pytest.mark.parametrize(
-    "start", [method for method in ("fork", "spawn") if method in multiprocessing.get_all_start_methods()]
-)
-def test_data_loader_workers_draw_masks_of_their_own(start: str) -> None:
+@pytest.mark.parametrize(("start", "epochs"), [("fork", 2), ("spawn", 1)])  # a spawned worker takes seconds to import
+def test_data_loader_workers_draw_masks_of_their_own(start: str, epochs: int) -> None:
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {start}")
     cow_masks(1, (24, 32), 3)  # a forked worker inherits the tables
     torch.manual_seed(0)
     loader = DataLoader(Masked(), batch_size=1, num_workers=2, multiprocessing_context=start)
-    first, second = (torch.cat(list(loader)) for _ in range(2))
-    masks = torch.cat((first, second)).flatten(1)
-    assert len(masks.unique(dim=0)) == 16
+    masks = torch.cat([batch for _ in range(epochs) for batch in loader]).flatten(1)
+    assert len(masks.unique(dim=0)) == 8 * epochs
 
 
 def test_tables_on_the_cpu_are_bounded() -> None:
