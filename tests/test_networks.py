@@ -27,7 +27,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def deeplab(stride_on_3x3: bool = False) -> DeepLabV2:
-    """Return a small DeepLab whose batch-norm does something and whose head matters."""
+    """Return a small DeepLab with batch-norm that is not the identity."""
     network = DeepLabV2(21, ONES, stride_on_3x3=stride_on_3x3).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -41,7 +41,7 @@ def deeplab(stride_on_3x3: bool = False) -> DeepLabV2:
 
 
 def published(network: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """Return the state dict as old PyTorch would have saved it."""
+    """Return the state dict as old PyTorch saved it."""
     state = network.state_dict()
     return {prefix + name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
@@ -192,7 +192,7 @@ def test_encoder_and_head_share_out_what_is_trained() -> None:
         assert {id(value) for value in network.encoder_parameters()} == rest
         assert len(network.head_parameters()) + len(network.encoder_parameters()) == len(trained)
     assert len(segmenter.head_parameters()) == 7
-    assert all(value.dim() == 4 for value in segmenter.encoder_parameters())  # of batch-norm, nothing
+    assert all(value.dim() == 4 for value in segmenter.encoder_parameters())  # no parameters of batch-norm
 
 
 def test_unet_takes_the_papers_skips() -> None:

@@ -1,4 +1,4 @@
-"""examples/segmentation/presets.py: which options follow from which."""
+"""examples/segmentation/presets.py: the options that choose the defaults of others."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_recipe_of_hung_et_al() -> None:
     for presets, iterations in ((cityscapes, 40_000), (pascal_voc, 20_000)):
         config = parse(presets, ["--network", "deeplab2", "--recipe", "hung"])
         assert (config.optimizer, config.schedule) == ("sgd", "poly")
-        assert config.learning_rate * config.encoder_rate == 2.5e-4  # ten times that outside of the encoder
+        assert config.learning_rate * config.encoder_rate == 2.5e-4  # 2.5e-3 outside of the encoder
         assert (config.recipe, config.method) == ("hung", ("supervised", "adversarial", "full"))
         assert config.iterations == iterations
         assert config.adversarial_start * iterations == 5_000

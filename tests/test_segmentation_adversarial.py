@@ -1,4 +1,4 @@
-"""examples/segmentation/adversarial.py: the discriminator, and what it tells the student."""
+"""examples/segmentation/adversarial.py: the discriminator, and the student's losses."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +71,7 @@ def adversarial(iterations: int = 200, start: int = 0) -> Adversarial:
 
 
 def test_the_discriminator_tells_real_from_predicted() -> None:
-    """Predictions of a network that is mostly right, but as blurred as networks are."""
+    """The predictions are mostly right, but as blurred as a network's."""
     labels = scenes(16)
     blurred = F.avg_pool2d(one_hot(labels, K), 9, 1, 4) + 0.02
     objective = adversarial(iterations=400)
@@ -128,7 +128,7 @@ def test_the_students_losses_are_those_of_the_paper() -> None:
     assert logits.grad is not None
     assert others.grad is not None
     assert (others.grad[1, :, 50:] == 0).all() or not trusted[1, 50:].any()
-    assert all(parameter.grad is None for parameter in network.parameters())  # only the student learns here
+    assert all(parameter.grad is None for parameter in network.parameters())  # these losses train the student only
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
@@ -156,5 +156,5 @@ def test_the_whole_method(tmp_path: Path) -> None:
     early = {"loss/supervised", LABELLED, UNLABELLED, "loss/discriminator", "discriminator/accuracy"}
     assert keys[0] == keys[2] == early
     assert keys[3] == early | {SELF_TAUGHT}
-    teacher = trainer.teacher.module.state_dict()  # there is none: the student itself is scored
+    teacher = trainer.teacher.module.state_dict()  # without a teacher, the student itself is scored
     assert all(torch.equal(value, teacher[name]) for name, value in trainer.student.state_dict().items())

@@ -1,4 +1,4 @@
-"""examples/segmentation/data/batches.py: which images come next, and which part of them."""
+"""examples/segmentation/data/batches.py: the order of images, and their crops."""
 
 import pytest
 import torch
@@ -59,7 +59,9 @@ def test_batches_go_on_where_they_were(workers: int) -> None:
     assert resumed.state_dict() == ahead.state_dict() == {"drawn": 8}
     state = torch.get_rng_state()
     coming = resumed._load()
-    assert torch.equal(torch.get_rng_state(), state)  # reading images takes none of the numbers masks are made of
+    assert torch.equal(
+        torch.get_rng_state(), state
+    )  # masks are drawn from this generator; reading images leaves it alone
     del coming
     assert numbers(resumed) == numbers(ahead)
 
@@ -78,7 +80,7 @@ def test_crops_are_of_one_size_and_follow_from_the_seed() -> None:
         assert all(torch.equal(x, y) for x, y in zip((image, label), crops[1, 5, position], strict=True))
         inside = label != VOID
         assert torch.equal(inside, (image != torch.tensor(GREY).view(3, 1, 1)).any(0))
-        # Image and labels are cut alike: the colours are the coordinates that the labels were made of.
+        # Image and labels are cut alike: colours are coordinates, and the labels were made of these coordinates.
         seen = image[:2].int() // 10
         near = (seen[0] * 16 + seen[1] - label.int()).abs()[inside]
         assert (near == 0).float().mean() > 0.8

@@ -66,7 +66,7 @@ def test_labels_of_unlabelled_images_are_never_opened(tree: Path) -> None:
         data.train.label(2)
 
 
-def test_damaged_data_is_told_in_one_sentence(tree: Path) -> None:
+def test_damaged_data_is_reported_in_one_sentence(tree: Path) -> None:
     label = tree / "trainannot" / "frame0.png"
     Image.fromarray(np.full(SIZE, 40, np.uint8)).save(label)
     with pytest.raises(DataError, match="no CamVid label map"):

@@ -1,4 +1,4 @@
-"""examples/segmentation/evaluation.py: scores, windows, and what is held in memory."""
+"""examples/segmentation/evaluation.py: scores, windows, and memory."""
 
 import weakref
 
@@ -34,7 +34,7 @@ def test_score_is_a_confusion_matrixs_and_void_does_not_count() -> None:
 
 
 class Redness(nn.Module):
-    """See class 1 where the image is redder than a half, and count the largest batch that came."""
+    """Predict class 1 where the image is redder than a half; record the largest batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def test_scores_at_the_size_trained_on_and_at_the_published_one() -> None:
     config = Config(size=(32, 32))
     state = torch.get_rng_state()
     found = evaluate(Redness(), dataset(split), split, config, accelerator, keep=[1, 4])
-    assert torch.equal(torch.get_rng_state(), state)  # to score is not to change what is drawn afterwards
+    assert torch.equal(torch.get_rng_state(), state)  # scoring draws no random numbers
     # Labels are 0, 1, 2, 3, 0 and predictions 0, 1, 0, 0, 0: two right of four, one of one, none.
     assert found.scores.per_class == [0.5, 1, 0, 0]
     assert found.full is None

@@ -157,7 +157,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
             Files([text], ["top"])
 
 
-def test_an_unreadable_folder_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_reported(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def scandir(folder: Path) -> Any:
         if Path(folder).name == "b":
             raise PermissionError("denied")
@@ -202,7 +202,7 @@ def test_a_damaged_member_is_named(tree: Path, tmp_path: Path) -> None:
         files.read("top/a/one.txt")
 
 
-def test_files_that_go_after_the_start_are_told(tree: Path, tmp_path: Path) -> None:
+def test_files_that_go_after_the_start_are_reported(tree: Path, tmp_path: Path) -> None:
     archive = pack_all(tree, tmp_path / "packed.tar")
     lying, packed = Files([tree], ["top"]), Files([archive], ["top"])
     (tree / "top/a/one.txt").unlink()
@@ -216,7 +216,7 @@ def test_files_that_go_after_the_start_are_told(tree: Path, tmp_path: Path) -> N
         packed.read("top/a/b/two.txt")
 
 
-def test_an_encrypted_member_is_told(tmp_path: Path) -> None:
+def test_an_encrypted_member_is_reported(tmp_path: Path) -> None:
     archive = tmp_path / "locked.zip"
     with ZipFile(archive, "w") as file:
         file.writestr(ZipInfo(PNG), picture(), ZIP_DEFLATED)
@@ -245,7 +245,7 @@ def test_label_maps_have_one_channel(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("read", [read_image, read_label, image_size])
-def test_every_damage_to_a_picture_is_told(tmp_path: Path, read: Callable[[Files, str], object]) -> None:
+def test_every_damage_to_a_picture_is_reported(tmp_path: Path, read: Callable[[Files, str], object]) -> None:
     whole = picture("L")
     places = range(len(whole))
     damaged = [whole[:place] for place in places]
@@ -260,7 +260,7 @@ def test_every_damage_to_a_picture_is_told(tmp_path: Path, read: Callable[[Files
     assert refused > 20
 
 
-def test_damage_in_a_later_chunk_is_told(tmp_path: Path) -> None:
+def test_damage_in_a_later_chunk_is_reported(tmp_path: Path) -> None:
     stream = BytesIO()
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
     noise.save(stream, "PNG")  # too large for one chunk

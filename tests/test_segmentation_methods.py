@@ -1,4 +1,4 @@
-"""examples/segmentation/methods.py: what each method shows the student, and what it expects."""
+"""examples/segmentation/methods.py: the images for the student, and the predictions expected of it."""
 
 from typing import Any, get_args
 
@@ -55,8 +55,8 @@ def test_standard_augmentation_maps_predictions_with_the_images() -> None:
     assert not augment.mixes
     rows, columns = torch.meshgrid(torch.linspace(0, 1, 48), torch.linspace(0, 1, 64), indexing="ij")
     images = torch.stack([rows, columns, rows * 0 + 0.5]).expand(8, 3, 48, 64)
-    # The probabilities tell where each pixel came from; a smooth image is resampled without loss. Brightness and
-    # contrast change the images alone.
+    # The probabilities are coordinates, so they show where each pixel came from: resampling keeps a smooth image exact.
+    # Brightness and contrast change the images alone.
     everywhere = torch.ones(8, 1, 48, 64, dtype=torch.bool)
     moved = augment(Taught(images, everywhere, images))
     assert moved.valid.dtype == torch.bool
@@ -65,7 +65,7 @@ def test_standard_augmentation_maps_predictions_with_the_images() -> None:
     assert torch.allclose(moved.probabilities[:, 2:][moved.valid], torch.tensor(0.5), atol=1e-3)
     assert not torch.allclose(moved.images[inside], moved.probabilities[inside], atol=0.05)  # recoloured
     for image, probabilities, valid in zip(moved.images, moved.probabilities, moved.valid[:, 0], strict=True):
-        for channel in (0, 1):  # where colour follows one axis, it is the same function of the probability everywhere
+        for channel in (0, 1):  # the colour follows one axis: everywhere the same function of the probability
             seen, expected = image[channel][valid], probabilities[channel][valid]
             middle = (seen > 0.02) & (seen < 0.98)
             assert torch.corrcoef(torch.stack([seen[middle], expected[middle]]))[0, 1] > 0.999

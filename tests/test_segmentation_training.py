@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, n
     stopped.step = lambda: next(steps)()  # type: ignore[method-assign]
     with pytest.raises(StopIteration):
         stopped.fit()
-    torch.rand(5)  # what a new process would have drawn is of no matter
+    torch.rand(5)  # a new process has drawn other numbers before
     resumed = Trainer(config, data, name)
     outcome = resumed.fit()
     assert outcome.teacher.scores == expected.teacher.scores
@@ -170,16 +170,16 @@ def test_one_image_is_mixed_with_the_next(name: MethodName, batch: int, draws: i
 
 
 def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) -> None:
-    """The confidence is the mean over all, before it multiplies; so is every other denominator."""
+    """The confidence and all denominators are those of the whole step, not of one batch."""
     ends = []
     for batch, accumulate in ((4, 1), (2, 2)):
         config = replace(TINY, batch_size=batch, accumulate=accumulate, threshold=0.7, out=tmp_path / str(batch))
         trainer = Trainer(config, data, "cowmix")
-        for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm frozen: all else is the same
+        for network in (trainer.student.eval(), trainer.teacher.eval()):  # batch-norm depends on the batch: freeze it
             network.train = lambda _=True, network=network: network  # type: ignore[method-assign]
         images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
         targets = torch.randint(0, 6, (4, *SIZE), generator=torch.Generator().manual_seed(0))
-        targets[0, :20] = VOID  # the halves have other denominators
+        targets[0, :20] = VOID  # the two halves differ in their denominators
         mixed = CowMix(sigma=2)(images, generator=torch.Generator().manual_seed(0))
         probabilities = (5 * torch.rand(4, 6, *SIZE, generator=torch.Generator().manual_seed(1))).softmax(1)
         valid = torch.rand(4, 1, *SIZE, generator=torch.Generator().manual_seed(2)) < torch.linspace(0.2, 1, 4).view(

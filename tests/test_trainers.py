@@ -46,7 +46,7 @@ TINY: dict[str, Any] = {
 def _forget() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
     yield
-    gc.collect()  # or the networks of many tests would fill the memory
+    gc.collect()  # free the test's networks
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["cityscapes", "pascal_voc"])
 def task(request: pytest.FixtureRequest, tree: Path) -> tuple[Config, Dataset]:
-    """Return the paper's options, but for small images, and the data."""
+    """Return the paper's options, made small, and the data."""
     if request.param == "cityscapes":
         return replace(CITYSCAPES, size=(32, 64), **TINY), cityscapes.load_cityscapes([tree], (32, 64))[0]
     return replace(PASCAL_VOC, size=(48, 48), **TINY), pascal_voc.load_pascal_voc([tree])[0]
@@ -130,7 +130,7 @@ def test_cityscapes_by_command(tree: Path, tmp_path: Path) -> None:
 
 
 def test_pascal_voc_by_command_on_deeplab(tree: Path, tmp_path: Path) -> None:
-    """By processes that read ahead, and windows; weights are another test's."""
+    """Train with data workers, score by windows."""
     options = SMALL | {"network": "deeplab2", "encoder": "resnet50", "workers": "1", "window": "64 64"}
     data = f"{tree / 'VOCdevkit'} {pack(tree, ['benchmark_RELEASE'], tmp_path / 'benchmark.tar')}"
     done = run("train_pascal_voc.py", tmp_path, data=data, size="48 48", recipe="hung", method="adversarial", **options)
@@ -146,7 +146,7 @@ def test_pascal_voc_by_command_on_deeplab(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["train_cityscapes.py", "train_pascal_voc.py"])
-def test_incomplete_data_are_told_before_training(script: str, tmp_path: Path) -> None:
+def test_incomplete_data_are_reported_before_training(script: str, tmp_path: Path) -> None:
     done = run(script, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{script.removesuffix('.py')}: --data takes what holds")
@@ -156,7 +156,7 @@ def test_incomplete_data_are_told_before_training(script: str, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
-def test_a_damaged_image_is_told_in_one_line_by_who_reads_ahead(tmp_path: Path) -> None:
+def test_a_damaged_image_is_reported_in_one_line_by_a_data_worker(tmp_path: Path) -> None:
     make_cityscapes(tmp_path, 4, 2, (64, 128))
     for image in (tmp_path / "leftImg8bit" / "train").rglob("*.png"):
         image.write_bytes(image.read_bytes()[:300])

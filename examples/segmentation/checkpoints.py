@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, whenever the run is killed."""
+"""Checkpoints that are complete or absent, whenever the run is killed."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is the old one or the new one, whenever the run is killed."""
+    """Replace a file in one step: if the run is killed, the file is the old one or the new one."""
     writing = path.with_name(path.name + ".writing")
     writing.write_text(text)
     writing.replace(path)
@@ -23,18 +23,18 @@ class Checkpoints:
         return sorted(self._folder.glob("checkpoint-*"))
 
     def clear(self) -> None:
-        """Remove those of an earlier run."""
+        """Remove the checkpoints of an earlier run."""
         for path in (*self._found(), self._folder / "writing"):
             shutil.rmtree(path, ignore_errors=True)
 
     def save(self, iteration: int) -> None:
-        """Write what the accelerator knows of; the older checkpoint goes once this one is whole."""
+        """Write everything registered with the accelerator; then remove the older checkpoint."""
         accelerator, old = self._accelerator, self._found()
         writing, target = self._folder / "writing", self._folder / f"checkpoint-{iteration:08d}"
         if accelerator.is_main_process:
-            shutil.rmtree(writing, ignore_errors=True)  # of a run that was killed here
+            shutil.rmtree(writing, ignore_errors=True)  # left by a run that was killed while writing
         accelerator.wait_for_everyone()
-        # Not safetensors: it refuses channels_last weights.
+        # safetensors refuses channels_last weights.
         accelerator.save_state(str(writing), safe_serialization=False)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -46,5 +46,5 @@ class Checkpoints:
     def load_newest(self) -> None:
         """Load the newest checkpoint, if there is one."""
         if found := self._found():
-            # By the CPU: Adam's step counters stay there, where they are read without waiting for a GPU.
+            # Adam's step counters have to stay on the CPU: reading them there does not wait for the GPU.
             self._accelerator.load_state(str(found[-1]), map_location="cpu")

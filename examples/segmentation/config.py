@@ -1,4 +1,4 @@
-"""The options of a training run: one typed dataclass, from which the command line is made."""
+"""The options of a training run: one typed dataclass, from which tyro makes the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,98 +9,98 @@ import tyro
 
 from segmentation.methods import MethodName
 
-PAPER_TRANSLATION = 16.0  # pixels, of standard augmentation (paper, appendix C.1)
+PAPER_TRANSLATION = 16.0  # pixels, the largest of standard augmentation (paper, appendix C.1)
 
 
 class ConfigError(Exception):
-    """An option makes no sense; the message is one sentence for the user."""
+    """An option is wrong; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Options of a run; these defaults are those of the built-in scenes, others are in `presets.py`."""
+    """Options of a run. These defaults are for the built-in scenes; `presets.py` has the others."""
 
     data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH...")] = ()
-    """Where the data set lies: see above."""
+    """Folder or archives of the data set: see above."""
     method: Annotated[tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD...")] = ("supervised", "cowmix", "full")
     """What to train, one after the other; see `segmentation/methods.py`."""
     network: Literal["unet", "deeplab2"] = "unet"
     """U-Net, or DeepLab v2."""
     encoder: str = "tu-resnet10t"
-    """Of the U-Net: a segmentation_models_pytorch name, or tu-NAME for any of timm's; of DeepLab v2: resnet101."""
+    """For the U-Net a name of segmentation_models_pytorch, or tu-NAME for timm's; for DeepLab v2 resnet101."""
     encoder_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "none"
-    """imagenet downloads pre-trained weights; none starts at random; or a .safetensors or .pt file, for DeepLab v2 also
-    of the whole network, as pre-trained on COCO."""
+    """imagenet downloads pre-trained weights; none starts at random; FILE is .safetensors or .pt, and for
+    DeepLab v2 may hold the whole network, as pre-trained on COCO."""
     decoder_channels: tuple[int, int, int, int, int] = (128, 64, 32, 16, 16)
     """Channels of the U-Net decoder's blocks, deepest first."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)
-    """Of the images trained on. Pascal VOC's are cut to it at random; others are resized to it, and scored at it."""
+    """Size of training images. Pascal VOC is cut to this size at random; others are resized to it, and scored at it."""
     scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (1.0, 1.0)
-    """Scale each training image by a factor drawn from this range, and cut it to --size at random."""
+    """Scale each training image by a factor drawn from this range, then cut it to --size at random."""
     recipe: Literal["default", "paper", "hung"] = "default"
-    """paper: the paper's iterations, batch and learning rate, for Cityscapes and Pascal VOC the default; hung: those of
-    Hung et al. (2018)."""
+    """paper: iterations, batch and learning rate of the paper; the default for Cityscapes and Pascal VOC. hung: those
+    of Hung et al. (2018)."""
     labelled: int = 30
-    """Images of the training set whose labels are used; which ones follows from the seed."""
+    """Training images whose labels are used, chosen by the seed."""
     subset: int | None = None
-    """CamVid only: use the 30 labelled images of this line (from 0) of `data/camvid_subsets.txt` instead."""
+    """CamVid only: use the 30 labelled images on this line (from 0) of `data/camvid_subsets.txt` instead."""
     iterations: int = 450
     """Optimiser steps."""
     batch_size: int = 8
-    """Images in a labelled batch, and in an unlabelled one, on each process."""
+    """Labelled images in a batch on each process; there are as many unlabelled ones."""
     accumulate: int = 1
-    """Batches whose gradients make one optimiser step."""
+    """Batches whose gradients are added up for one optimiser step."""
     learning_rate: float = 3e-3
-    """Of the first iteration."""
+    """Learning rate of the first iteration."""
     encoder_rate: float = 1.0
-    """Share of the learning rate that the encoder gets; 0.1 in later code of the paper's authors."""
+    """Factor on the encoder's learning rate; 0.1 in later code of the paper's authors."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam; or sgd with momentum 0.9 and weight decay 5e-4, as Hung et al."""
     schedule: Literal["poly", "constant"] = "poly"
-    """The learning rate: decayed to 0 over the run (polynomial, power 0.9), or not."""
+    """poly decays the learning rate to 0 over the run (polynomial, power 0.9); constant keeps it."""
     consistency_weight: float = 10.0
     """Weight of the consistency loss (paper, Figure 8: good from 3 to 30)."""
     threshold: float = 0.97
     """Probability above which the teacher is confident (paper, C.3.4)."""
     confidence: Literal["mean", "pixel"] = "mean"
-    """Scale the loss by the mean of the confident pixels (as the paper does), or count only those."""
+    """mean scales the loss by the share of confident pixels, as the paper does; pixel counts only confident pixels."""
     teacher: Literal["ema", "self"] = "ema"
-    """The student's average (mean teacher), or the student itself (Pi-model)."""
+    """ema: the student's average (mean teacher); self: the student itself (Pi-model)."""
     ema: float = 0.98
-    """Share of its old weights the teacher keeps each step (little effect, Figure 9)."""
+    """Share of its old weights that the teacher keeps in each step (little effect, Figure 9)."""
     teacher_bn: Literal["batch", "averaged"] = "batch"
-    """The teacher's batch-norm in training: statistics of its own batch (as the authors do), or averaged buffers."""
+    """The teacher's batch-norm in training: statistics of its batch (as in the authors' code), or averaged buffers."""
     sigma: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (4.0, 16.0)
-    """Range of the cow masks' sigma in pixels of the paper's images; scaled with the shorter side of --size."""
+    """Range of the cow masks' sigma, in pixels of the paper's images; sigma scales with the shorter side of --size."""
     proportion: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
-    """Range of the cow masks' proportion; by default 0.5 for CowMix, and 0 to 1 (kept) for CowOut."""
+    """Range of the cow masks' proportion; by default 0.5 for CowMix, 0 to 1 (kept) for CowOut."""
     adversarial_start: float = 0.25
-    """Share of the iterations after which the adversarial method takes its own predictions for labels."""
+    """Share of the iterations after which the adversarial method learns from its own predictions."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the network; losses and masks stay in float32."""
+    """Precision of the network; losses and masks stay in float32."""
     compile: bool = False
-    """Compile the networks by torch.compile."""
+    """Compile the networks with torch.compile."""
     seed: int = 0
-    """Chooses the labelled images, the initial weights, the batches and the masks."""
+    """Seed of the labelled images, initial weights, batches and masks."""
     workers: int = 0
-    """Processes that read images ahead, for each kind of batch; 0 reads them when they are needed."""
+    """Processes that read ahead, for labelled and for unlabelled images; 0 reads images when they are needed."""
     window: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
-    """Score by windows of this size that overlap by a third, the mean of their probabilities; else whole images."""
+    """Score by the mean probability of windows of this size that overlap by a third; by default whole images."""
     evaluate_every: int = 150
     """Iterations between evaluations on the validation set."""
     checkpoint_every: int = 500
-    """Iterations between checkpoints; there is one at the end in any case."""
+    """Iterations between checkpoints; the last iteration always makes one."""
     resume: bool = False
-    """Go on from the checkpoint in `out`, if there is one."""
+    """Continue from the checkpoint in --out, if there is one."""
     out: Path = Path("runs/street")
     """Folder for logs, checkpoints, metrics.json and panel.png."""
     paper_side: Annotated[int, tyro.conf.Suppress] = 360
-    """Shorter side of the images to which sigma and translation refer; of CamVid at 480x360."""
+    """Shorter side of the images that sigma and translation refer to; 360 is CamVid's at 480x360."""
     stop_after: Annotated[Mapping[MethodName, int], tyro.conf.Suppress] = field(default_factory=dict)
-    """Iterations after which methods stop before the others."""
+    """Optimiser steps of methods that stop before the others."""
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail later."""
+        """Refuse options that would only fail later."""
         whole = ("labelled", "iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every")
         low, high = self.proportion or (0.0, 1.0)
         checks = {
@@ -129,23 +129,23 @@ class Config:
 
     @property
     def mask_sigma(self) -> tuple[float, float]:
-        """Range of sigma in pixels of the images trained on."""
+        """Range of sigma, in pixels of the training images."""
         return self.sigma[0] * self._scale, self.sigma[1] * self._scale
 
     @property
     def translation(self) -> float:
-        """Largest translation of standard augmentation, in pixels of the images trained on."""
+        """Largest translation of standard augmentation, in pixels of the training images."""
         return PAPER_TRANSLATION * self._scale
 
     def iterations_of(self, method: MethodName) -> int:
-        """Return the optimiser steps of a method: by the paper's recipe for CamVid, some stop early."""
+        """Return the optimiser steps of a method; with the paper's recipe for CamVid some methods stop early."""
         return min(self.iterations, self.stop_after.get(method, self.iterations))
 
 
-Presets = Callable[[Config], Config]  # the defaults that follow from the options given: data, network, recipe
+Presets = Callable[[Config], Config]  # the options given (data, network, recipe) to the defaults of the others
 
 
 def parse(presets: Presets, arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
-    """Read the command line; some options change the defaults of what is not given."""
+    """Read the command line twice: the options read first choose the defaults of the second reading."""
     chosen = tyro.cli(Config, args=arguments, description=description, default=presets(Config()))
     return tyro.cli(Config, args=arguments, default=presets(chosen))

@@ -1,4 +1,4 @@
-"""Mean intersection over union over a whole data set, image after image; void is not counted."""
+"""Mean intersection over union of a whole data set. Void pixels are not counted."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
@@ -18,32 +18,32 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from segmentation.config import Config
 from segmentation.data.datasets import VOID, Dataset, Split
 
-PIXELS_AT_ONCE = 2**20  # in a batch
+PIXELS_AT_ONCE = 2**20  # at most in a batch
 IMAGES_AT_ONCE = 8
 
 
 class Scores(NamedTuple):
-    """Mean and per-class intersection over union, in [0, 1]; NaN for a class that is in neither map."""
+    """Mean and per-class intersection over union, in [0, 1]; NaN for a class in neither predictions nor labels."""
 
     miou: float
     per_class: list[float]
 
 
 class Evaluation(NamedTuple):
-    """What a network scores on a split."""
+    """A network's scores on a split, and some of its predictions."""
 
     scores: Scores
-    full: Scores | None  # at the size as published, if the data set asks for it
-    maps: dict[int, Tensor]  # class maps (H, W) uint8 of the images asked for
+    full: Scores | None  # at the published size, if the data set has one
+    maps: dict[int, Tensor]  # class maps (H, W) uint8 of some images, by index
 
 
 class Example(NamedTuple):
-    """An image to be scored."""
+    """An image to score."""
 
-    number: int  # in the split
+    number: int  # index in the split
     image: Tensor  # (3, H, W) uint8
     label: Tensor  # (H, W) uint8
-    full: Tensor | None  # label map of the size as published
+    full: Tensor | None  # label map of the published size
 
 
 class _Examples(TorchDataset[Example]):
@@ -60,10 +60,10 @@ class _Examples(TorchDataset[Example]):
 
 
 class Tally:
-    """Counts of pixels by class and prediction, from which scores follow."""
+    """A confusion matrix: counts of pixels by class and prediction."""
 
     def __init__(self, n_classes: int, device: torch.device | None = None) -> None:
-        # A class that is in neither map has no score, rather than 0.
+        # A class in neither predictions nor labels has no score, which is not a score of 0.
         self._metric = MulticlassJaccardIndex(
             n_classes, average="none", ignore_index=VOID, zero_division=float("nan"), validate_args=False
         ).to(device)
@@ -73,13 +73,13 @@ class Tally:
         self._metric.update(*(maps.to(self._metric.device, torch.long) for maps in (predictions, labels)))
 
     def scores(self) -> Scores:
-        """Return the scores; in a distributed run, of what all processes counted."""
+        """Return the scores of the pixels that all processes counted."""
         per_class = self._metric.compute()
         return Scores(per_class.nanmean().item(), per_class.tolist())
 
 
 def windows(length: int, window: int) -> list[int]:
-    """Return where windows that overlap by at least a third begin, from the first to the last place."""
+    """Return the starts of windows that cover the length and overlap by at least a third."""
     room = length - window
     if room <= 0:
         return [0]
@@ -87,10 +87,10 @@ def windows(length: int, window: int) -> list[int]:
 
 
 def segment(network: nn.Module, images: Tensor, window: tuple[int, int] | None = None) -> Tensor:
-    """Return scores of the classes (B, K, H, W): logits of whole images, or the mean probability over windows.
+    """Return class scores (B, K, H, W): logits of whole images, or mean probabilities over windows.
 
     Args:
-        network: In eval().
+        network: Images to logits, in eval mode.
         images: (B, 3, H, W) in [0, 1].
         window: Height and width of the windows; None for whole images.
     """
@@ -111,7 +111,7 @@ def segment(network: nn.Module, images: Tensor, window: tuple[int, int] | None =
 
 
 def _batches(data: Dataset, split: Split, indices: Sequence[int], config: Config) -> Iterator[list[Example]]:
-    """Yield examples of one size after another."""
+    """Yield batches of examples; the images of each have one size."""
     at_once = max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // prod(config.size)))
     examples = _Examples(split, indices, data.full_size is not None)
     loader = DataLoader(examples, at_once, num_workers=config.workers, collate_fn=list, generator=torch.Generator())
@@ -129,20 +129,19 @@ def evaluate(
     accelerator: Accelerator,
     keep: Collection[int] = (),
 ) -> Evaluation:
-    """Score a network, each process a part of the split; what is held in memory does not grow with it.
+    """Score a network. Each process takes a part of the split; memory does not grow with the split's length.
 
     Args:
-        network: Images in [0, 1] to logits; left in eval().
-        data: What its classes are.
-        split: To score.
-        config: The window, if there is one, and who reads the images.
-        accelerator: Its device and precision are the network's.
-        keep: Images whose class maps are returned, as far as they are this process's: those of every
-            `num_processes`-th image from its number on.
+        network: Images in [0, 1] to logits; it is left in eval mode.
+        data: The data set: its classes, and whether it is scored at its published size.
+        split: Images to score.
+        config: Window, size and workers.
+        accelerator: Gives device, precision and rank. Process r scores images r, r + `num_processes`, ...
+        keep: Indices of images whose class maps are returned, each by the process that scores it.
     """
     network.eval()
     device = accelerator.device
-    # Images of any size would each be compiled for.
+    # Compiled code would be built again for every size of image.
     eager = partial(torch.compiler.set_stance, "force_eager") if config.compile else nullcontext
     mine = range(accelerator.process_index, len(split.names), accelerator.num_processes)
     tally, full = Tally(len(data.classes), device), Tally(len(data.classes), device)

@@ -1,4 +1,4 @@
-"""The panel: what the methods see in a few test images."""
+"""Pictures of a run: the methods' predictions for a few images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +15,16 @@ from cowmask import CowMix
 from segmentation.config import Config
 from segmentation.data.datasets import VOID, Dataset, Split
 
-_VOID_COLOUR = "white"  # of no class in any of the palettes
+_VOID_COLOUR = "white"  # no class of any palette has it
 
 
 def evenly_spaced(n: int, rows: int = 4) -> list[int]:
-    """Return the numbers of a few of n images, spread over them."""
+    """Return a few indices below n, evenly spaced."""
     return sorted(set(torch.linspace(0, n - 1, rows + 2)[1:-1].round().long().tolist()))
 
 
 def colour_labels(labels: Tensor, data: Dataset) -> np.ndarray:
-    """Return the label map (H, W) as colours (H, W, 3) in [0, 1]."""
+    """Return a label map (H, W) as colours (H, W, 3) in [0, 1]."""
     table = np.zeros((256, 3))
     table[: len(data.classes)] = [to_rgb(colour) for colour in data.colours]
     table[VOID] = to_rgb(_VOID_COLOUR)
@@ -41,9 +41,9 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
 
     Args:
         path: PNG to write.
-        data: Where the images come from.
-        predictions: Method name to class maps (H, W), by number of the test image; the same numbers for all methods.
-        config: Size, sigma and seed of the masks. Images of other sizes are mixed by their middle.
+        data: Its test set has the images.
+        predictions: By method, class maps (H, W) by index in the test set; all methods have the same indices.
+        config: Size, sigma and seed of the masks. Images of other sizes are cut to their middle before mixing.
     """
     chosen = sorted(next(iter(predictions.values())))
     images = [data.test.image(i).float() / 255 for i in chosen]
@@ -62,7 +62,7 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
     handles = [Patch(color=colour, label=name) for name, colour in zip(data.classes, data.colours, strict=True)]
     if any((label == VOID).any() for label in truth):
         handles.append(Patch(facecolor=_VOID_COLOUR, edgecolor="grey", label="void"))
-    per_line = int(2.2 * len(columns) / 1.3)  # inches of the figure, and of an entry of the legend
+    per_line = int(2.2 * len(columns) / 1.3)  # a column is 2.2 inches wide, a legend entry 1.3
     lines = -(-len(handles) // per_line)
     figure, axes = plt.subplots(
         len(images),
@@ -85,7 +85,7 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
 def comparison_strips(
     data: Dataset, split: Split, predictions: Mapping[int, Tensor], size: tuple[int, int]
 ) -> np.ndarray:
-    """Return one picture, (1, rows * H, 3 * W, 3) in [0, 1]: image, truth and prediction, their middles of one size."""
+    """Return one picture (1, rows * H, 3 * W, 3) in [0, 1]: middles of images, truths and predictions side by side."""
     rows = []
     for index, prediction in sorted(predictions.items()):
         maps = [torch.from_numpy(colour_labels(one, data)).movedim(-1, 0) for one in (split.label(index), prediction)]

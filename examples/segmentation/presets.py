@@ -1,4 +1,4 @@
-"""The defaults of the trainers: which options follow from the data set, the network and the recipe."""
+"""The trainers' defaults, by data set, network and recipe."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ CAMVID_PAPER = replace(
     schedule="constant",
     evaluate_every=3670,
     out=Path("runs/camvid-paper"),
-    # Table 1 takes 300 epochs of 367 images, and for these fewer (its footnotes; C.3.3).
+    # Table 1 trains for 300 epochs of 367 images, and for fewer by these methods (its footnotes; C.3.3).
     stop_after={"std_aug": 50 * 367, "cutmix": 100 * 367, "cutmix_fixed": 100 * 367, "cowout": 100 * 367},
 )
 CITYSCAPES = replace(
@@ -45,9 +45,9 @@ CITYSCAPES = replace(
 PASCAL_VOC = replace(
     CITYSCAPES,
     size=(321, 321),
-    scale=(0.5, 1.6),  # as Hung et al.
+    scale=(0.5, 1.6),  # Hung et al.
     batch_size=10,
-    iterations=40_000,  # the paper gives none; of the authors' later code
+    iterations=40_000,  # of the authors' later code: the paper gives no number
     paper_side=321,
     evaluate_every=4_000,
     out=Path("runs/pascal-voc"),

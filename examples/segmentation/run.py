@@ -1,4 +1,4 @@
-"""What the trainers' commands share: train each method, print how they compare, and write it down."""
+"""What the trainers' commands share: train each method, print the scores and write them to metrics.json."""
 
 import gc
 import json
@@ -21,20 +21,21 @@ from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel
 from segmentation.trainer import Outcome, Trainer, processes
 
-Load = Callable[[Config], tuple[Dataset, list[str]]]  # returns also what is to be said of the data
+Load = Callable[[Config], tuple[Dataset, list[str]]]  # returns also notes on the data for the user
 
 
 def start(load: Load, presets: Presets, description: str | None) -> None:
-    """Train by the command line; what is wrong with it or the data is one message, and an exit status of 1."""
+    """Train by the command line; an error in the options or the data ends it with one message and exit status 1."""
     try:
         main(parse(presets, description=description), load)
     except (ConfigError, DataError, NetworkError) as error:
-        message = str(error).rpartition("DataError: ")[2].strip()  # a process that reads ahead sends its traceback, too
+        # A data worker's error has the traceback in its text, before the message.
+        message = str(error).rpartition("DataError: ")[2].strip()
         sys.exit(f"{Path(sys.argv[0]).stem}: {message}")
 
 
 def main(config: Config, load: Load) -> None:
-    """Train each method and show how they compare."""
+    """Train each method and report their scores."""
     data, notes = load(config)
     if processes().is_main_process:
         for note in notes:
@@ -45,10 +46,10 @@ def main(config: Config, load: Load) -> None:
     outcomes: dict[str, Outcome] = {}
     for name in config.method:
         outcomes[name] = Trainer(config, data, name).fit()
-        gc.collect()  # or its network, who reads images for it, and the process group would stay
+        gc.collect()  # free this method's network, data workers and process group before the next method starts
     if processes().is_main_process:
         report(config, data, notes, outcomes)
-    processes().destroy_process_group()  # or a gloo thread that frees a tensor as Python ends would abort the process
+    processes().destroy_process_group()  # a gloo thread that frees a tensor while Python exits would abort the process
 
 
 def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, Outcome]) -> None:
@@ -57,14 +58,14 @@ def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, 
     path, panel = config.out / "metrics.json", config.out / "panel.png"
     config.out.mkdir(parents=True, exist_ok=True)
     save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
-    # Last: who finds it takes the run for finished.
+    # Written last: a run that has metrics.json is finished.
     content = {"dataset": data.name, "notes": notes, **metrics(config, data, outcomes)}
     write_whole(path, json.dumps(content, indent=2, default=str) + "\n")
     print(f"Written: {path}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
 
 
 def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> Table:
-    """Lay out the teachers' scores, a column for each method."""
+    """Lay out the teachers' scores, one column for each method."""
     size = size_of(config, data)
     table = Table(title=f"{data.name}, {data.tested_on} at {size}: intersection over union, %")
     table.add_column("class")
@@ -83,7 +84,7 @@ def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -
 
 
 def size_of(config: Config, data: Dataset) -> str:
-    """Return at what size images are scored, in words."""
+    """Return the size that images are scored at, in words."""
     return "their own sizes" if data.own_sizes else _size(config.size)
 
 
@@ -107,6 +108,6 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
 
 
 def _named(scores: Scores, data: Dataset) -> dict[str, Any]:
-    # None for a class that the test set has not: JSON knows no NaN.
+    # JSON has no NaN: a class that is not in the test set gets None.
     values = [None if math.isnan(value) else value for value in scores.per_class]
     return {"miou": scores.miou, "iou": dict(zip(data.classes, values, strict=True))}

@@ -1,4 +1,4 @@
-"""Logs: TensorBoard by accelerate's own tracker, and the same scalars as a CSV file."""
+"""Logs: TensorBoard by accelerate's tracker, and the same scalars as a CSV file."""
 
 import csv
 from pathlib import Path
@@ -17,19 +17,19 @@ class CSVTracker(GeneralTracker):
     main_process_only = True
 
     def __init__(self, path: Path, start: int) -> None:
-        """Go on at step `start`: what an interrupted run wrote after it is dropped."""
+        """Continue at step `start`: drop what an interrupted run logged after that step."""
         super().__init__(_blank=True)
         self._path = path
         kept: list[tuple[str, ...]] = [("step", "name", "value")]
         if path.exists():
             with path.open(newline="") as file:
-                rows = [row for row in csv.reader(file) if len(row) == 3]  # the last may have been cut short
+                rows = [row for row in csv.reader(file) if len(row) == 3]  # the last line may be cut short
             kept += [tuple(row) for row in rows[1:] if int(row[0]) <= start and not row[1].startswith("test/")]
         write_whole(path, "".join(",".join(row) + "\n" for row in kept))
 
     @property
     def tracker(self) -> Path:
-        """The file."""
+        """The CSV file."""
         return self._path
 
     def log(self, values: dict[str, float], step: int | None = None, **_: Any) -> None:
@@ -40,7 +40,7 @@ class CSVTracker(GeneralTracker):
 
 
 def trackers(folder: Path, start: int) -> list[GeneralTracker]:
-    """Return the loggers of a run whose files lie in `folder` and that goes on at step `start`."""
+    """Return loggers that write to `folder` and continue at step `start`."""
     board = TensorBoardTracker(run_name="tensorboard", logging_dir=folder, purge_step=start + 1)
     board.start()
     return [board, CSVTracker(folder / "log.csv", start)]

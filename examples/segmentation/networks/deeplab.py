@@ -1,4 +1,4 @@
-"""DeepLab v2, the network of Hung et al. 2018, with the names of its published weights."""
+"""DeepLab v2, the network of Hung et al. 2018. Its parameters have the names of the published weights."""
 
 from functools import reduce
 from pathlib import Path
@@ -18,8 +18,8 @@ RATES = (6, 12, 18, 24)
 class AtrousHead(nn.Module):
     """Sum 3x3 convolutions of several dilations: (B, C, H, W) to (B, K, H, W).
 
-    Chen et al. 2017 sum all four, as is done here. Public copies of the code of Hung et al., that of this paper's
-    authors among them, return inside the loop over the branches, so their results are of the first two, rates 6 and 12.
+    As in Chen et al. 2017, all four branches are summed. Public copies of the code of Hung et al., among them that of
+    this paper's authors, return inside the loop over the branches: their results use rates 6 and 12 only.
     """
 
     def __init__(self, channels: int, n_classes: int) -> None:
@@ -42,15 +42,15 @@ class DeepLabV2(ResNet):
     Args:
         n_classes: Classes K.
         layers: Blocks of each layer, as in `LAYERS`.
-        stride_on_3x3: Where layer2's first block strides: on its 3x3 convolution, as torchvision's weights were
-            trained, or on its first 1x1, as those converted from Caffe were.
+        stride_on_3x3: Whether layer2's first block has its stride in the 3x3 convolution, as torchvision's weights need
+            it. Weights converted from Caffe need it in the first 1x1 convolution.
     """
 
     def __init__(self, n_classes: int, layers: tuple[int, ...] = LAYERS["resnet101"], *, stride_on_3x3: bool) -> None:
         super().__init__(Bottleneck, list(layers), replace_stride_with_dilation=[False, True, True])
         del self.avgpool, self.fc
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1, ceil_mode=True)
-        # torchvision dilates a layer's first block as the layer before; DeepLab as the rest of its own.
+        # torchvision gives a layer's first block the dilation of the layer before, DeepLab that of its own layer.
         for layer, dilation in ((self.layer3, 2), (self.layer4, 4)):
             layer[0].conv2.dilation = layer[0].conv2.padding = (dilation, dilation)
         if not stride_on_3x3:
@@ -66,8 +66,8 @@ class DeepLabV2(ResNet):
 
     @property
     def encoder(self) -> nn.Sequential:
-        """All but the head."""
-        return nn.Sequential(*self._body())  # made anew: as an attribute it would be in the state dict twice
+        """The network without its head."""
+        return nn.Sequential(*self._body())  # not an attribute: the state dict would hold its weights twice
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K, H, W) of normalised images (B, 3, H, W)."""
@@ -81,11 +81,11 @@ def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
     """Build DeepLab v2.
 
     Args:
-        encoder: "resnet101", or "resnet50".
-        weights: "imagenet" downloads torchvision's (IMAGENET1K_V1), "none" starts at random, anything else is a file
-            (.safetensors, or a state dict saved by torch) of the whole network, as published by Hung et al., or of
-            torchvision's ResNet; stride and input follow from which. Pre-trained batch-norm is frozen. What of the
-            head is missing, or was for other classes, starts at random.
+        encoder: "resnet101" or "resnet50".
+        weights: "imagenet" downloads torchvision's (IMAGENET1K_V1), "none" starts at random. Anything else is a file
+            (.safetensors, or a state dict saved by torch) of the whole network, as Hung et al. published it, or of
+            torchvision's ResNet. Stride and input normalisation follow from the kind of weights. Pre-trained batch-norm
+            is frozen. Weights of the head start at random if they are missing or for other classes.
         n_classes: Classes K.
     """
     if encoder not in LAYERS:
@@ -93,10 +93,12 @@ def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
     if weights == "none":
         return Segmenter(DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=True), IMAGENET, stride=1, freeze_bn=False)
     state = download_weights(encoder) if weights == "imagenet" else read_weights(Path(weights))
-    for prefix in ("module.", "Scale."):  # of DataParallel, and of those who train at several scales
+    for prefix in ("module.", "Scale."):  # added by DataParallel, and by code that trains at several scales
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
-    published = any(name.startswith("layer5.") for name in state)  # else torchvision's, with a classifier of its own
+    published = any(
+        name.startswith("layer5.") for name in state
+    )  # torchvision's ResNet has a classifier, fc, in its place
     if not published and "fc.weight" not in state:
         raise NetworkError(f"{weights} is neither of DeepLab v2 nor of torchvision: no layer5 and no fc.weight in it.")
     network = DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=not published)

@@ -1,4 +1,4 @@
-"""What the trainer sees of a network: RGB images of any size to logits of the same size."""
+"""The wrapper around every network: RGB images of any size to logits of the same size."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Normalisation(NamedTuple):
-    """What a network takes for input: (scale * image - mean) / std, mean and std in its own order of channels."""
+    """A network's input: (scale * image - mean) / std, with mean and std in the network's order of channels."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -21,14 +21,14 @@ CAFFE = Normalisation((104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0
 
 
 class Segmenter(nn.Module):
-    """Normalise, pad to whole strides, run the network, cut the padding off: (B, 3, H, W) to (B, K, H, W) logits.
+    """Normalise images (B, 3, H, W), pad them to whole strides, run the network, cut its logits (B, K, H, W) to size.
 
     Args:
-        network: Its pre-trained part is `network.encoder`.
-        normalisation: What its weights were trained with.
-        stride: Lengths are padded to multiples of this.
+        network: Normalised images to logits; `network.encoder` is the pre-trained part.
+        normalisation: The one that the weights were trained with.
+        stride: Height and width are padded to multiples of this.
         freeze_bn: Keep the encoder's batch-norm as it is.
-        report: What there is to tell of loading the weights, by lines.
+        report: Lines for the user on how the weights were loaded.
     """
 
     network: Any
@@ -59,7 +59,7 @@ class Segmenter(nn.Module):
         return self.network(x)[..., :height, :width]
 
     def train(self, mode: bool = True) -> "Segmenter":
-        """Switch to training; a frozen encoder's batch-norm stays as it was pre-trained (paper, C.3.1)."""
+        """Switch to training; the batch-norm of a frozen encoder stays in eval mode (paper, C.3.1)."""
         super().train(mode)
         if self.freeze_bn:
             for module in self.network.encoder.modules():
@@ -68,10 +68,10 @@ class Segmenter(nn.Module):
         return self
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """Return what is trained of the encoder."""
+        """Return the trainable parameters of the encoder."""
         return [parameter for parameter in self.network.encoder.parameters() if parameter.requires_grad]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return what is trained of the rest."""
+        """Return the trainable parameters outside of the encoder."""
         encoder = set(self.network.encoder.parameters())
         return [parameter for parameter in self.parameters() if parameter.requires_grad and parameter not in encoder]

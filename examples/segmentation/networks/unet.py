@@ -13,17 +13,12 @@ STRIDE = 32  # the deepest features of the encoders are this many times smaller 
 def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tuple[int, ...]) -> Segmenter:
     """Build a U-Net.
 
-    On ResNet-50 the decoder takes the outputs of conv4_x, conv3_x and conv2_x (1024, 512 and 256 channels), as in the
-    paper's Table 4. What differs: it takes conv1's (64 channels) too; its blocks enlarge by nearest neighbour and have
-    two 3x3 convolutions with batch-norm, where the authors' have a 4x4 transposed convolution and one 3x3 without; it
-    has no 3x3 convolution before the first block; the last convolution is 3x3, not 1x1; and the widths are
-    `decoder_channels`, where the authors' are 192 at stride 32, then 128, 96, 64, 48 and 32.
+    docs/paper.md lists how the decoder differs from the one in the paper's Table 4.
 
     Args:
-        encoder: A name segmentation_models_pytorch knows; "tu-NAME" for any of timm's.
-        weights: "imagenet" downloads them, "none" starts at random, anything else is a file of the encoder's weights
-            under the names of its library (.safetensors, or a state dict saved by torch). Pre-trained batch-norm is
-            frozen.
+        encoder: A name of segmentation_models_pytorch, or "tu-NAME" for an encoder of timm.
+        weights: "imagenet" downloads them, "none" starts at random. Anything else is a file with the encoder's weights
+            under its library's names (.safetensors, or a state dict saved by torch). Pre-trained batch-norm is frozen.
         n_classes: Classes K.
         decoder_channels: Channels of the decoder's five blocks, deepest first.
     """
@@ -32,11 +27,11 @@ def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tup
     normalisation = IMAGENET
     try:
         network = smp.Unet(encoder, encoder_weights=download, classes=n_classes, decoder_channels=decoder_channels)
-        # Normalise as the weights were trained. Only timm's settings are at hand without a download.
+        # Normalise as in the training of the weights. Without a download only timm's settings are at hand.
         if weights == "imagenet" or (pretrained and encoder.startswith("tu-")):
             settings = smp.encoders.get_preprocessing_params(encoder, "imagenet")
             normalisation = Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
-    except Exception as error:  # the libraries, and a download that fails, raise all kinds
+    except Exception as error:  # the libraries and failed downloads raise errors of many types
         raise NetworkError(f"no encoder {encoder!r} with weights {weights!r}: {first_line(error)}") from error
     report: tuple[str, ...] = ()
     if weights not in ("imagenet", "none"):

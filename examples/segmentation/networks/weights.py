@@ -1,4 +1,4 @@
-"""Weights of networks: downloaded, read from files, and loaded as far as they fit."""
+"""Weights of networks: download them, read them from a file, load those that fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class NetworkError(Exception):
-    """The network or its weights are not to be had; the message is one sentence for the user."""
+    """The network cannot be built, or its weights cannot be loaded; the message is one sentence for the user."""
 
 
 def download_weights(encoder: str) -> Mapping[str, Tensor]:
@@ -18,7 +18,7 @@ def download_weights(encoder: str) -> Mapping[str, Tensor]:
     try:
         chosen = torchvision.models.get_model_weights(encoder)["IMAGENET1K_V1"]
         return chosen.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # a download that fails raises all kinds
+    except Exception as error:  # a failed download raises errors of many types
         raise NetworkError(f"no ImageNet weights of {encoder} from torchvision: {first_line(error)}") from error
 
 
@@ -40,19 +40,19 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 def load_weights(
     module: nn.Module, state: Mapping[str, Tensor], source: str, head: str | None = None
 ) -> tuple[str, ...]:
-    """Load what fits, and report all that does not, by lines.
+    """Load the weights that fit, and report all others in lines of text.
 
     Args:
-        module: What to load into.
+        module: The module to load them into.
         state: Weights by name.
-        source: What to call them in the report.
-        head: Where names begin with this, weights may be missing or of another shape; they stay as they are.
+        source: Name of the weights in the report.
+        head: Prefix of names whose weights may be missing or of another shape; these keep their random values.
 
     Raises:
-        NetworkError: Others are.
+        NetworkError: If weights without this prefix are missing or of another shape.
     """
     target = module.state_dict()
-    # Files of PyTorch before 0.4.1 do not have these counts, which only batch-norm without momentum uses.
+    # PyTorch before 0.4.1 did not save these counts. Only batch-norm without momentum uses them.
     missing = [name for name in target if name not in state and not name.endswith("num_batches_tracked")]
     other_shape = {
         name: f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
@@ -75,5 +75,5 @@ def load_weights(
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, for one of our own."""
+    """Return the first line of an error's message."""
     return next(iter(str(error).splitlines()), "")[:200]
