@@ -4,7 +4,8 @@ python examples/mask_gallery.py                                  two built-in st
 python examples/mask_gallery.py a.jpg b.jpg --sigma 4 16
 python examples/mask_gallery.py --help
 
-Images of any size are cut and scaled to one. White in a mask is True: taken from the second image.
+The script writes mask-gallery.png, and mask-gallery.gif, where sigma grows. Images are cut and scaled to --size. White
+in a mask is True: taken from the second image.
 """
 
 import sys
@@ -26,11 +27,11 @@ from segmentation.data.street import load_street
 
 SIGMAS = (0.1, 1, 2, 4, 8, 16, 32)  # pixels; at 0.1 nothing is blurred
 PROPORTIONS = (0.25, 0.5, 0.75)
-SCENES = (8, 23)  # two built-in ones that differ
-FRAMES = 20  # of the preview, from the smallest sigma to the largest; it is shown there and back
-PREVIEW = 160  # pixels of each of its pictures' longer side
-MILLISECONDS = 130  # a frame
-COLOURS = 48  # of a frame
+SCENES = (8, 23)  # two built-in scenes that differ
+FRAMES = 20  # from the smallest sigma to the largest, shown there and back
+PREVIEW_SIDE = 160  # pixels, longer side of each picture
+FRAME_MILLISECONDS = 130
+COLOURS = 48  # in a frame
 
 
 class OptionsError(Exception):
@@ -42,15 +43,15 @@ class Options:
     """Options of the gallery."""
 
     images: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """The first image and the second, which shows where a mask is white; two built-in street scenes without them."""
+    """Two images, the second shown where a mask is white; by default two street scenes."""
     sigma: tuple[float, float] = (4, 16)
-    """Range that CowMix draws the sigma of its mask from, pixels; the masks above it have theirs in their titles."""
+    """Range of CowMix's sigma, pixels; titles give the sigma of the masks above."""
     proportion: float = 0.5
     """Share of the second image, for CowMix (expected) and CutMix."""
     size: tuple[int, int] = (384, 384)
     """Height and width of masks and images, pixels."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Of all that is drawn."""
+    """Seed of all random numbers."""
     out: Path = Path("runs/mask-gallery")
     """Folder for mask-gallery.png and mask-gallery.gif."""
 
@@ -67,15 +68,15 @@ class Options:
 
 
 def read_image(path: Path, size: tuple[int, int]) -> Tensor:
-    """Read an image of any size and kind, its middle scaled to (height, width): (3, H, W) in [0, 1]."""
+    """Read an image, its middle scaled to (height, width): (3, H, W) in [0, 1]."""
     try:
         with Image.open(path) as file:
-            if file.mode.startswith(("I", "F")):  # Pillow would cut off all above 255
+            if file.mode.startswith(("I", "F")):  # Pillow would clip values above 255
                 raise OptionsError(f"{path} has more than 8 bits a channel: save it with 8.")
             image = ImageOps.exif_transpose(file).convert("RGBA")
     except OSError as error:
         raise OptionsError(f"{path} cannot be read as an image: {error}.") from error
-    background = Image.new("RGBA", image.size, "white")  # seen through what is transparent
+    background = Image.new("RGBA", image.size, "white")  # seen through transparent pixels
     picture = ImageOps.fit(Image.alpha_composite(background, image).convert("RGB"), size[::-1])
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
 
@@ -91,7 +92,7 @@ def load_images(options: Options) -> tuple[Tensor, Tensor]:
 
 
 def grid_of_masks(size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draw a mask for each proportion and sigma, of the same noise: (proportions, sigmas, H, W) bool."""
+    """Draw masks from one noise for each proportion and sigma: (proportions, sigmas, H, W) bool."""
     n = len(PROPORTIONS) * len(SIGMAS)
     proportions, sigmas = torch.cartesian_prod(torch.tensor(PROPORTIONS), torch.tensor(SIGMAS)).unbind(1)
     noise = torch.randn(1, 1, *size, generator=generator).expand(n, -1, -1, -1)
@@ -99,13 +100,13 @@ def grid_of_masks(size: tuple[int, int], generator: torch.Generator) -> Tensor:
 
 
 def show(axis: Axes, picture: Tensor) -> None:
-    """Draw an image (3, H, W) or a mask (1, H, W), framed, since a mask's border may be white."""
+    """Draw an image (3, H, W) or a mask (1, H, W) in a frame, as masks may end in white."""
     axis.imshow(picture.expand(3, -1, -1).permute(1, 2, 0).float().numpy(), interpolation="nearest")
     axis.set(xticks=[], yticks=[])
 
 
 def save_gallery(path: Path, images: tuple[Tensor, Tensor], options: Options, generator: torch.Generator) -> None:
-    """Draw the masks over sigma and proportion, and below them the two images mixed by CowMix and by CutMix."""
+    """Draw masks over sigma and proportion, and below them the images mixed by CowMix and CutMix."""
     height, width = options.size
     ratio = height / width
     figure = plt.figure(figsize=(13, 7.7 * ratio + 1.4), layout="constrained")
@@ -136,8 +137,8 @@ def save_gallery(path: Path, images: tuple[Tensor, Tensor], options: Options, ge
 
 
 def preview(images: tuple[Tensor, Tensor], generator: torch.Generator) -> list[Image.Image]:
-    """Return pictures of masks of one noise as sigma grows, each beside the images (1, 3, H, W) mixed by it."""
-    height, width = (round(side * PREVIEW / max(images[0].shape[2:])) for side in images[0].shape[2:])
+    """Draw masks of one noise as sigma grows, each beside the images (1, 3, H, W) mixed by it."""
+    height, width = (round(side * PREVIEW_SIDE / max(images[0].shape[2:])) for side in images[0].shape[2:])
     small = (interpolate(x, (height, width), mode="area") for x in images)
     one, other = (x.expand(FRAMES, -1, -1, -1) for x in small)
     noise = torch.randn(1, 1, height, width, generator=generator).expand(FRAMES, -1, -1, -1)
@@ -149,12 +150,12 @@ def preview(images: tuple[Tensor, Tensor], generator: torch.Generator) -> list[I
         frame = Image.new("RGB", (max(2 * width, 280), height + 22), "white")
         frame.paste(Image.fromarray(pixels), (0, 22))
         ImageDraw.Draw(frame).text((4, 2), f"sigma {sigma:.1f} of {width} px; white: the second", "black", font)
-        frames.append(frame.quantize(COLOURS, dither=Image.Dither.NONE))  # 0.4 MB; 0.7 with colours by default
+        frames.append(frame.quantize(COLOURS, dither=Image.Dither.NONE))  # 0.4 MB; 0.7 with 256 colours
     return frames
 
 
 def main(options: Options) -> None:
-    """Draw the gallery and the preview."""
+    """Write the gallery and the preview."""
     images = load_images(options)
     generator = torch.Generator().manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,7 @@ def main(options: Options) -> None:
     first, *others = preview(images, generator)
     there_and_back = [*others, *others[-2::-1]]
     gif = options.out / "mask-gallery.gif"
-    first.save(gif, save_all=True, append_images=there_and_back, duration=MILLISECONDS, loop=0)
+    first.save(gif, save_all=True, append_images=there_and_back, duration=FRAME_MILLISECONDS, loop=0)
     print(f"Written: mask-gallery.png and mask-gallery.gif in {options.out}.")
 
 

@@ -2,8 +2,8 @@
 
     python examples/minimal.py
 
-It segments coloured shapes drawn on the fly, a few of them labelled. To use it on your data, replace `draw_shapes` by
-your loaders and `make_network` by your network.
+It segments coloured shapes drawn on the fly; a few images are labelled. To use it on your data, replace `draw_shapes`
+by your loaders and `make_network` by your network.
 """
 
 import copy
@@ -20,7 +20,7 @@ BATCH = 8
 LABELLED = 8  # images with labels
 ITERATIONS = 400
 CONSISTENCY_WEIGHT = 10.0  # good from 3 to 30
-EMA = 0.99  # what the teacher keeps of its weights each step
+EMA = 0.99  # share of its weights that the teacher keeps each step
 SIGMA = (1.0, 4.0)  # of the cow masks, pixels; the paper takes 4-16 at 480x360
 
 
@@ -36,7 +36,7 @@ def draw_shapes(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         inside = down**2 + right**2 < reach**2 if label == 1 else torch.maximum(down, right) < reach
         labels[inside] = label
         colour = 0.6 * torch.rand(n, 3, 1, 1, generator=generator)
-        colour[:, label] += 0.4  # discs are greener, squares bluer, on the whole
+        colour[:, label] += 0.4  # discs tend to green, squares to blue
         images = torch.where(inside[:, None], colour, images)
     return images + 0.1 * torch.randn(images.shape, generator=generator), labels
 
@@ -44,8 +44,8 @@ def draw_shapes(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def make_network() -> nn.Module:
     """Return a small network from images (B, 3, H, W) to logits (B, CLASSES, H, W).
 
-    It normalises by group: batch-norm behaves otherwise in training and in evaluation, for labelled and mixed images,
-    for student and teacher, and would take more care than fits here.
+    It uses group norm. Batch norm differs between training and evaluation, labelled and mixed images, student and
+    teacher; to use it well takes more care than fits here.
     """
 
     def block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -65,14 +65,14 @@ def update_teacher(teacher: nn.Module, student: nn.Module) -> None:
 
 @torch.no_grad()
 def mean_iou(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the mean over classes of intersection over union, in [0, 1]."""
+    """Return the intersection over union, averaged over classes, in [0, 1]."""
     predicted = network.eval()(images).argmax(1)
     pairs = torch.bincount((labels * CLASSES + predicted).flatten(), minlength=CLASSES**2).view(CLASSES, CLASSES)
     return (pairs.diag() / (pairs.sum(0) + pairs.sum(1) - pairs.diag())).mean().item()
 
 
 def train(consistency_weight: float, iterations: int = ITERATIONS, seed: int = 0) -> float:
-    """Train student and teacher; return the teacher's mean IoU on images of its own."""
+    """Train student and teacher; return the teacher's mean IoU on test images."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     labelled, labels = draw_shapes(LABELLED, generator)

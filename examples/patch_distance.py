@@ -4,7 +4,8 @@ python examples/patch_distance.py                                built-in scenes
 python examples/patch_distance.py --data DIR --split train --index 120
 python examples/patch_distance.py --help
 
-DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot.
+DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot. The script writes
+one image's distances as patch-distance.png, and how well distances predict boundaries as patch-distance.json.
 """
 
 import json
@@ -31,7 +32,7 @@ from segmentation.data.camvid import load_camvid
 from segmentation.data.datasets import VOID, DataError, Dataset, Split
 from segmentation.data.street import load_street
 
-BINS = 2**18  # of a distance in [0, 1]
+BINS = 2**18  # for distances in [0, 1]
 SPLITS = ("train", "val", "test")
 REGIONS = ("own", "common", "other_image")
 SCALE = "root mean square, images in [0, 1]"
@@ -44,16 +45,16 @@ class OptionsError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the figure and of the numbers."""
+    """Options of the figure and the numbers."""
 
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of CamVid; without it, built-in street scenes are drawn."""
+    """Folder of CamVid; by default, built-in street scenes."""
     split: Literal["train", "val", "test"] = "train"
-    """The images that are scored, all of them, and drawn from."""
+    """The images: all are scored, one is drawn."""
     index: int = 0
-    """Number of the image to draw, from 0."""
+    """Index of the image to draw, from 0."""
     patch: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SIZE...")] = (15, 225)
-    """Sides of the patches to draw and to score, odd numbers of pixels."""
+    """Sides of patches to draw and score, odd numbers of pixels."""
     contrast: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SIZE...")] = (1, 3)
     """Sides of patches to score only; 1 is the image's plain gradient."""
     size: tuple[int, int] = (360, 480)
@@ -85,50 +86,49 @@ class Options:
 
 
 def box_sums(x: Tensor, side: int) -> Tensor:
-    """Sum integers (H, W) over every square of a side, (H - side + 1, W - side + 1), at a cost that no side changes."""
+    """Sum integers (H, W) over every square of a side: (H - side + 1, W - side + 1)."""
     sums = F.pad(x, (1, 0, 1, 0)).cumsum(0).cumsum(1)
     return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
 def patch_distance(image: Tensor, side: int) -> Tensor:
-    """Return the distance between the patch centred on a pixel and its neighbours', averaged over the four of them.
+    """Return the mean distance between the patch centred on a pixel and its four neighbours' patches.
 
-    By section 3.1, the squared distance of two neighbours' patches is the image's squared gradient summed over a patch.
-    Images are whole numbers, so that these sums are exact.
+    By section 3.1, the squared distance of two neighbours' patches is the squared gradient of the image, summed over a
+    patch. The sums of whole numbers are exact.
 
     Args:
         image: (C, H, W) uint8.
-        side: Of the patches, an odd number of pixels.
+        side: Side of the patches, an odd number of pixels.
 
     Returns:
-        Distances (H - side - 1, W - side - 1) float64, of the pixels for which all five patches fit in the image: all
-        but `margin(side)` at each border. They are root mean squares over patch and channels of an image in
-        [0, 1], and so in [0, 1]: the paper's L2 distance over sqrt(C) * side.
+        Distances (H - side - 1, W - side - 1) float64, for pixels at least `margin(side)` from the border, whose five
+        patches fit in the image. They are the paper's L2 distances of images in [0, 1] over sqrt(C) * side, and so in
+        [0, 1].
     """
     pixels = image.long()
     largest = len(image) * (side * 255) ** 2
     across, down = (
         (box_sums(pixels.diff(dim=axis).square().sum(0), side).double() / largest).sqrt() for axis in (2, 1)
     )
-    across, down = across[1:-1], down[:, 1:-1]  # without those whose other neighbours' patches do not fit
+    across, down = across[1:-1], down[:, 1:-1]  # without pixels whose other neighbours' patches do not fit
     return (across[:, :-1] + across[:, 1:] + down[:-1] + down[1:]) / 4
 
 
 def margin(side: int) -> int:
-    """Return how far from the image's border a pixel must be for its neighbours' patches to fit."""
+    """Return the width in pixels of the border where a neighbour's patch does not fit."""
     return side // 2 + 1
 
 
 def crop(x: Tensor, border: int) -> Tensor:
-    """Take the middle of a map (H, W), without its border."""
+    """Cut the border off a map (H, W)."""
     return x[border : x.shape[0] - border, border : x.shape[1] - border]
 
 
 def boundaries(label: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which pixels of a label map (H, W) are on a boundary, and which count at all, both bool.
+    """Return which pixels of a label map (H, W) are on a boundary, and which count, both (H, W) bool.
 
-    A pixel is on a boundary if one of its four neighbours has another class. One that is void or beside void does not
-    count: there it is not known.
+    A pixel is on a boundary if one of its four neighbours has another class. Pixels in or beside void do not count.
     """
     on_boundary, beside_void = torch.zeros_like(label, dtype=torch.bool), label == VOID
     for axis in (0, 1):
@@ -141,14 +141,14 @@ def boundaries(label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Score:
-    """Area under the ROC curve of "the larger the distance, the likelier a boundary", over images and pooled.
+    """Area under the ROC curve of "the larger the distance, the likelier a boundary", by image and pooled.
 
-    Distances are counted by value in bins, so that memory does not grow with the pixels.
+    Distances are counted in bins, so that memory does not grow with the pixels.
     """
 
     def __init__(self) -> None:
-        self.histogram = torch.zeros(2, BINS, dtype=torch.long)  # off boundaries and on them
-        self.areas: list[float] = []  # of the images that have pixels of both kinds
+        self.histogram = torch.zeros(2, BINS, dtype=torch.long)  # off boundaries, on boundaries
+        self.areas: list[float] = []  # one for each image with pixels of both kinds
 
     def add(self, distance: Tensor, on_boundary: Tensor, counts: Tensor) -> None:
         """Add an image: distances in [0, 1], which pixels are on a boundary and which count, each (H, W)."""
@@ -156,11 +156,11 @@ class Score:
         histogram = torch.bincount(bins[counts], minlength=2 * BINS).view(2, BINS)
         self.histogram += histogram
         if histogram.any(1).all():
-            self.areas.append(area(histogram)[0])
+            self.areas.append(roc_area(histogram)[0])
 
     def summary(self) -> dict[str, float | int | None]:
-        """Return the pooled area and its error, the mean area of an image, and what these are of; None if undefined."""
-        pooled, error = area(self.histogram) if self.histogram.any(1).all() else (None, None)
+        """Return the pooled area and its error, the images' mean area, and counts; None if undefined."""
+        pooled, error = roc_area(self.histogram) if self.histogram.any(1).all() else (None, None)
         off, on = self.histogram.sum(1).tolist()
         return {
             "pooled": pooled,
@@ -172,11 +172,11 @@ class Score:
         }
 
 
-def area(histogram: Tensor) -> tuple[float, float]:
-    """Return the area under the ROC curve, pixels of the same bin counting half, and by how much it may be wrong.
+def roc_area(histogram: Tensor) -> tuple[float, float]:
+    """Return the area under the ROC curve, and its largest error: distances in one bin count as equal.
 
-    The histogram (2, BINS) holds how many pixels off boundaries and on them have which distance, at least one each.
-    Distances of the same bin need not be equal: hence the error.
+    Args:
+        histogram: Pixels by distance, (2, BINS): off boundaries and on boundaries, at least one each.
     """
     off, on = histogram
     below = off.cumsum(0) - off
@@ -185,11 +185,11 @@ def area(histogram: Tensor) -> tuple[float, float]:
 
 
 def measure(split: Split, sides: Sequence[int]) -> dict[int, dict[str, Score]]:
-    """Score each side of patches over all images, in three ways.
+    """Score each side of patches over all images, in three regions.
 
-    "own" is of all pixels for which patches of that side fit, "common" of those for which the largest do. "other_image"
-    is as "common" but with the boundaries of an image half the data set away: what is reached without knowing the
-    image, as the middle of a street may both vary most and have the most boundaries.
+    "own" has the pixels where patches of this side fit, "common" those where the largest patches fit. "other_image" has
+    those of "common", with the boundaries of another image half the data set away. It shows what is reached without
+    knowing the image: the middle of a street may both vary most and have the most boundaries.
     """
     scores = {side: {region: Score() for region in REGIONS} for side in sides}
     n, common = len(split.names), margin(max(sides))
@@ -207,7 +207,7 @@ def measure(split: Split, sides: Sequence[int]) -> dict[int, dict[str, Score]]:
 
 
 def draw(path: Path, image: Tensor, label: Tensor, sides: Sequence[int]) -> None:
-    """Draw an image (3, H, W) and a map of distances for each side of patches, boundaries of its labels over them."""
+    """Draw an image (3, H, W), and for each side of patches the distances, with class boundaries in red."""
     height, width = label.shape
     columns = 1 + len(sides)
     size = (4.2 * columns, 4.1 * height / width + 1.1)  # inches
@@ -223,7 +223,7 @@ def draw(path: Path, image: Tensor, label: Tensor, sides: Sequence[int]) -> None
         distance[border : height - border, border : width - border] = patch_distance(image, side).numpy()
         picture = axis.imshow(distance, cmap=WHITE_TO_BLUE, vmin=0, interpolation="nearest")
         axis.imshow(red, interpolation="nearest")
-        axis.set_facecolor("0.8")  # grey, where patches do not fit
+        axis.set_facecolor("0.8")  # grey where patches do not fit
         axis.set_title(f"distance to neighbours, {side}x{side}")
         figure.colorbar(picture, cax=scale, orientation="horizontal", ticks=MaxNLocator(4), label=SCALE)
     for letter, axis in enumerate(axes[0], ord("a")):
@@ -235,8 +235,8 @@ def draw(path: Path, image: Tensor, label: Tensor, sides: Sequence[int]) -> None
 def table(scores: Mapping[int, Mapping[str, Mapping[str, float | None]]], title: str) -> Table:
     """Lay out the areas for the terminal."""
     caption = (
-        "own: of the pixels where patches of this size fit; common: where the largest do; other: the same with the "
-        "boundaries of another image, so what is reached without knowing the image. All pixels pooled; mean of images."
+        "own: the pixels where patches of this size fit; common: those where the largest fit; other: the same with the "
+        "boundaries of another image, to show what is reached without knowing the image."
     )
     result = Table(title=title, caption=caption)
     result.add_column("patch")
@@ -250,7 +250,7 @@ def table(scores: Mapping[int, Mapping[str, Mapping[str, float | None]]], title:
 
 
 def command(options: Options) -> str:
-    """Return the command that gives the same result, with DIR in place of a folder of this machine."""
+    """Return a command that gives the same result, with DIR for the data's folder."""
     words = ["--data", "DIR"] if options.data else ["--scenes", str(options.scenes)]
     words += ["--split", options.split, "--index", str(options.index)]
     for name in ("patch", "contrast", "size"):
@@ -259,7 +259,7 @@ def command(options: Options) -> str:
 
 
 def load(options: Options) -> Dataset:
-    """Read CamVid, or draw as many built-in scenes as are asked for."""
+    """Read CamVid, or draw the built-in scenes."""
     if options.data:
         return load_camvid(options.data, options.size)
     print("No --data given: these are the built-in procedural street scenes.")
@@ -267,7 +267,7 @@ def load(options: Options) -> Dataset:
 
 
 def main(options: Options) -> None:
-    """Score the patches' distances over a data set, and draw those of one image."""
+    """Score the distances over a split, and draw those of one image."""
     data = load(options)
     split: Split = getattr(data, options.split)
     n = len(split.names)

@@ -4,7 +4,8 @@ python examples/sweep.py --parameter sigma -- --data DIR --encoder-weights image
 python examples/sweep.py --parameter ema --subsets 1 --at-once 2 --baseline -- --data DIR --encoder-weights FILE
 python examples/sweep.py --help
 
-What stands after the -- goes to train_camvid.py. The same command again goes on where it was interrupted.
+Arguments after -- go to train_camvid.py. Repeat an interrupted command to continue. The script writes
+PARAMETER.json and PARAMETER.png.
 """
 
 import json
@@ -21,10 +22,9 @@ from segmentation.campaigns.plots import save_sweep
 from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
 
-# The values of the figures are in pictures that the text of the paper does not repeat. It names a few, and each range
-# here holds them and reaches beyond: weights from 3 to 30, 10 being best (Figure 8); EMA, of little effect (Figure 9);
-# fixed sigmas between 4 and 8, and 4-16 as best (Figure 10); proportions fixed for CowMix, drawn for CowOut (4.2).
-# A-B means that each mask draws its own from A to B.
+# The paper gives these values in pictures only. Its text names a few: weights from 3 to 30, 10 being best (Figure 8);
+# EMA, of little effect (Figure 9); fixed sigmas between 4 and 8, 4-16 being best (Figure 10); proportions fixed for
+# CowMix, drawn for CowOut (section 4.2). The ranges here reach beyond. A-B: each mask draws its own from A to B.
 VALUES = {
     "consistency-weight": ("0.3", "1", "3", "10", "30", "100"),
     "ema": ("0.9", "0.97", "0.99", "0.997", "0.999"),
@@ -41,20 +41,20 @@ LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options(runner.Options):
-    """Options of the sweep; those of the trainings stand after --."""
+    """Options of the sweep; options of the trainings follow --."""
 
     parameter: Literal["consistency-weight", "ema", "sigma", "proportion"]
     """The option of train_camvid.py to vary."""
     method: MethodName = "cowmix"
-    """What to train: a method that the parameter changes."""
+    """Method to train; the parameter must have an effect on it."""
     baseline: bool = False
-    """Train supervised as well, and draw it as a line."""
+    """Train supervised too, and draw it as a line."""
     out: Path = Path("runs/sweep")
     """Folder for PARAMETER.json, PARAMETER.png and the runs, PARAMETER/VALUE/SUBSET and supervised/SUBSET."""
 
 
 def value_arguments(parameter: str, value: str) -> tuple[str, ...]:
-    """Return the words that give train_camvid.py the value: of sigma and proportion, both ends of the range."""
+    """Return a value as arguments of train_camvid.py; sigma and proportion need both ends of a range."""
     if parameter not in ("sigma", "proportion"):
         return f"--{parameter}", value
     low, _, high = value.partition("-")
@@ -84,7 +84,7 @@ def report(
 
 
 def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
-    """Train what is not trained yet, and report; `passed` goes to each training, `command` is the trainer."""
+    """Train what is not trained yet by `command` with the arguments `passed`, and report."""
     jobs = {
         value: runner.subset_jobs(
             options.out / options.parameter / value,

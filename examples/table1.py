@@ -4,7 +4,8 @@ python examples/table1.py -- --data DIR --encoder-weights imagenet
 python examples/table1.py --subsets 3 -- --data DIR --encoder-weights FILE --size 120 160 --iterations 300
 python examples/table1.py --help
 
-What stands after the -- goes to train_camvid.py. The same command again goes on where it was interrupted.
+Arguments after -- go to train_camvid.py. Repeat an interrupted command to continue. The script writes
+table1.json, table1.md and table1.png.
 """
 
 import json
@@ -22,8 +23,8 @@ from segmentation.campaigns.plots import save_comparison
 from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
 
-# Table 1: mean and standard deviation of 10 runs. Standard augmentation stopped after 50 epochs and CutMix after 100 of
-# the others' 300, for not converging.
+# Table 1: mean and standard deviation of 10 runs of 300 epochs. Standard augmentation was stopped after 50 epochs and
+# CutMix after 100, since they did not converge.
 PAPER: dict[MethodName, Summary] = {
     "supervised": Summary((), 48.66, 1.80),
     "std_aug": Summary((), 46.24, 2.21),
@@ -51,16 +52,16 @@ HEADINGS = ("", "paper, mIoU %", "here, mIoU %", "paper, gap closed %", "here, g
 
 @dataclass(frozen=True)
 class Options(runner.Options):
-    """Options of the table; those of the trainings stand after --."""
+    """Options of the table; options of the trainings follow --."""
 
     method: Annotated[tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD...")] = tuple(PAPER)
-    """What to train: the columns of Table 1, or also cutout_square and cutmix_fixed, the original shapes."""
+    """Methods to train: the columns of Table 1; also cutout_square and cutmix_fixed, the original shapes."""
     out: Path = Path("runs/table1")
     """Folder for table1.json, table1.md and table1.png, and for each method's runs, METHOD/SUBSET."""
 
 
 def gap_closed(scores: Mapping[MethodName, Summary]) -> dict[MethodName, float]:
-    """Return how far each other method comes from supervised (0) to full (100); empty where there is no such gap."""
+    """Return each other method's position between supervised (0) and full (100); empty if there is no such gap."""
     if not {"supervised", "full"} <= scores.keys():
         return {}
     low, high = scores["supervised"].mean, scores["full"].mean
@@ -96,7 +97,7 @@ def markdown(cells: Sequence[Sequence[str]], title: str) -> str:
 
 
 def plot(path: Path, scores: Mapping[MethodName, Summary], title: str) -> None:
-    """Draw the scores, and below them the gap closed where it is known, beside the paper's."""
+    """Draw the scores beside the paper's, and below them the gap closed where it is known."""
     panels: dict[str, dict[str, list[Summary | None]]] = {
         "test mIoU, %": {"paper": [PAPER.get(name) for name in scores], "here": list(scores.values())}
     }
@@ -110,7 +111,7 @@ def plot(path: Path, scores: Mapping[MethodName, Summary], title: str) -> None:
 
 
 def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mapping[str, Any]) -> None:
-    """Print the table, and write it as JSON, as Markdown and as a plot."""
+    """Print the table, and write it as JSON, Markdown and a plot."""
     content = dict(origin)
     for key, source in {"test": scores, "paper": PAPER}.items():
         shares = gap_closed(source)
@@ -125,7 +126,7 @@ def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mappi
 
 
 def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
-    """Train what is not trained yet, and report; `passed` goes to each training, `command` is the trainer."""
+    """Train what is not trained yet by `command` with the arguments `passed`, and report."""
     jobs = {name: runner.subset_jobs(options.out / name, name, options.subsets, passed) for name in options.method}
     every = [job for group in jobs.values() for job in group]
     runner.run(every, options.at_once, command)

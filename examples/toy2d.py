@@ -3,14 +3,15 @@
     python examples/toy2d.py
     python examples/toy2d.py --help
 
-Where unlabelled points lie everywhere, moving them a little in any direction teaches nothing of the class boundary.
-Moving them along it, at one distance from it, does (section 3.2, appendix A).
+Where unlabelled points lie everywhere, small random moves teach nothing about the class boundary. Moves along the
+boundary do (section 3.2, appendix A). The script writes toy2d.png and toy2d.json.
 
-Network, mean teacher, loss, weight, threshold, perturbations and tolerance are the paper's. Our own are the boundary,
-as theirs is drawn by hand; that the loss is scaled by the share of samples above the threshold, as the paper does for
-segmentation, where for points it leaves out those below (--per-sample); the number of unlabelled points; and batch,
-learning rate, EMA and length. The authors' code takes each pixel of the square, 512, 2e-4, 0.99 and 51,200 iterations;
-in (a) also batch-norm, dropout and a squared difference for the loss, in (d) one of logits with weight 1.
+Network, mean teacher, loss, weight, threshold, perturbations and tolerance are the paper's. Ours are the boundary (the
+paper's is drawn by hand), the number of unlabelled points, batch, learning rate, EMA and iterations. We scale the loss
+by the share of points above the threshold, as the paper does for segmentation; for points it drops those below
+(--per-sample). The authors' code takes each pixel of the square, batches of 512, a learning rate of 2e-4, an EMA of
+0.99 and 51,200 iterations. Its panel (a) adds batch-norm, dropout and a squared difference as the loss, its panel (d) a
+squared difference of logits with weight 1.
 """
 
 import copy
@@ -50,11 +51,11 @@ TITLES: dict[Method, str] = {
     "constrained": "(d) No gap, along the contours",
 }
 SQUARE = (-1, 1, -1, 1)
-SIZE = 512  # pixels along the square's side, which reaches from -1 to 1
+SIZE = 512  # pixels along the square's side
 GRID = 128  # points along the side where networks are evaluated
-SMALL, LARGE = 6.0, 30.0  # pixels: standard deviation of a perturbation, isotropic and constrained
-TOLERANCE = 4.0  # pixels that a constrained perturbation may change the distance to the boundary
-CANDIDATES = 16  # drawn for each constrained perturbation wanted, of which the tolerance leaves about a tenth
+ISOTROPIC_STD, CONSTRAINED_STD = 6.0, 30.0  # pixels: standard deviations of the perturbations
+TOLERANCE = 4.0  # pixels: largest change of the distance to the boundary
+CANDIDATES = 16  # drawn for each constrained perturbation; a tenth are within the tolerance
 
 
 @dataclass(frozen=True)
@@ -62,29 +63,29 @@ class Options:
     """Options of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Each draws its own points and initial weights; the figure shows the first."""
+    """Seeds of points and initial weights; the figure shows the first."""
     iterations: int = 5000
-    """Of each training."""
+    """Iterations of each training."""
     labelled: int = 10
-    """Points with labels, half of each class, the same in all panels."""
+    """Labelled points, half of each class, the same in all panels."""
     unlabelled: int = 5000
-    """Points without."""
+    """Unlabelled points."""
     gap: float = 35.0
-    """Pixels from the boundary that labelled points keep, and in panel (a) the unlabelled ones."""
+    """Least distance of labelled points to the boundary, in pixels; in panel (a) also of unlabelled points."""
     batch: int = 32
-    """Unlabelled points that enter the loss at each iteration, with all labelled ones."""
+    """Unlabelled points in each iteration, beside all labelled points."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Adam's learning rate."""
     ema: float = 0.9
-    """What the teacher keeps of its weights at each iteration."""
+    """Share of its weights that the teacher keeps each iteration."""
     consistency_weight: float = 10.0
-    """Of the consistency loss."""
+    """Weight of the consistency loss."""
     threshold: float = 0.97
-    """Of the teacher's confidence."""
+    """Probability above which the teacher is confident."""
     per_sample: bool = False
-    """Drop each sample below the threshold, instead of scaling the loss by the share above it."""
+    """Drop points below the threshold, instead of scaling the loss by the share above."""
     workers: int = os.cpu_count() or 1
-    """Trainings at once, one core each."""
+    """Trainings at the same time, one core each."""
     out: Path = Path("runs/toy2d")
     """Folder for toy2d.png and toy2d.json."""
 
@@ -94,55 +95,53 @@ class OptionsError(Exception):
 
 
 class Outcome(NamedTuple):
-    """What one training gave: accuracies in percent, and what a panel shows."""
+    """Accuracies of one training in percent, and the contents of its panel."""
 
     overall: float
-    away: float  # at least options.gap from the boundary
+    away: float  # accuracy at least options.gap pixels from the boundary
     probs: Tensor  # (GRID, GRID), of class 1
     points: Tensor  # (labelled, 2)
     labels: Tensor  # (labelled,)
     unlabelled: Tensor  # (unlabelled, 2)
 
 
-def grid(n: int) -> Tensor:
-    """Return the centres, x first, of n x n cells of the square, row by row from y = -1, (n * n, 2)."""
+def cell_centres(n: int) -> Tensor:
+    """Return the centres (x, y) of n x n cells of the square, row by row from y = -1: (n * n, 2)."""
     centres = (torch.arange(n) + 0.5) * 2 / n - 1
     return torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).reshape(-1, 2)
 
 
 def class_map() -> NDArray[np.bool_]:
-    """Return where class 1 is, (SIZE, SIZE): above a wave that winds up around the middle."""
-    x, y = grid(SIZE).numpy().T
+    """Return a map of class 1, (SIZE, SIZE): above a wave that winds round the centre."""
+    x, y = cell_centres(SIZE).numpy().T
     turn = 2.4 * (1.2 - np.hypot(x, y))
     above = y * np.cos(turn) + x * np.sin(turn) > 0.1 * np.sin(4 * x)
     return above.reshape(SIZE, SIZE)
 
 
 def signed_distance(classes: NDArray[np.bool_]) -> Tensor:
-    """Return the distance to the boundary in pixels, above 0 in class 1, (H, W).
+    """Return the distance to the boundary in pixels, positive in class 1: (H, W).
 
-    The boundary runs between pixels, half a pixel before the centre of the nearest one of the other class.
-
-    It is signed, as in the authors' code: unsigned, a jump across the boundary to the same distance on the other side
-    would count as one along a contour. Signed, only points within the tolerance can cross.
+    The boundary is half a pixel before the centre of the nearest pixel of the other class. The sign, as in the authors'
+    code, keeps a jump across the boundary from counting as a move along a contour.
     """
     distance = np.where(classes, distance_transform_edt(classes) - 0.5, 0.5 - distance_transform_edt(~classes))
     return torch.from_numpy(distance.astype(np.float32))
 
 
 def distance_at(distances: Tensor, points: Tensor) -> Tensor:
-    """Return the distance map's value at points (N, 2), interpolated; outside the square, its edge's, (N,)."""
+    """Interpolate the distance map at points (N, 2), extended by its edge: (N,)."""
     sampled = F.grid_sample(distances[None, None], points[None, None], padding_mode="border", align_corners=False)
     return sampled[0, 0, 0]
 
 
-def along_contour(distances: Tensor, points: Tensor, moved: Tensor) -> Tensor:
-    """Return which points (N, 2), when moved, keep their distance to the boundary within the tolerance, (N,)."""
+def stays_on_contour(distances: Tensor, points: Tensor, moved: Tensor) -> Tensor:
+    """Return whether moved points (N, 2) keep their distance to the boundary, within the tolerance: (N,) bool."""
     return (distance_at(distances, points) - distance_at(distances, moved)).abs() <= TOLERANCE
 
 
 def draw_points(distances: Tensor, n: int, gap: float, generator: torch.Generator) -> Tensor:
-    """Return n uniform points at least `gap` pixels from the boundary, (n, 2)."""
+    """Draw n uniform points at least `gap` pixels from the boundary: (n, 2)."""
     drawn = torch.empty(0, 2)
     while len(drawn) < n:
         points = 2 * torch.rand(n, 2, generator=generator) - 1
@@ -151,8 +150,8 @@ def draw_points(distances: Tensor, n: int, gap: float, generator: torch.Generato
 
 
 def draw_labelled(distances: Tensor, n: int, gap: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return n points (n, 2), half of each class, and their classes (n,)."""
-    points = draw_points(distances, 100 * n, gap, generator)  # enough to hold n // 2 of either class
+    """Draw n points (n, 2), half of each class; return them and their classes (n,)."""
+    points = draw_points(distances, 100 * n, gap, generator)  # enough to hold n // 2 of each class
     label = distance_at(distances, points) > 0
     halves = (points[~label][: n - n // 2], points[label][: n // 2])
     return torch.cat(halves), torch.arange(2).repeat_interleave(torch.tensor([len(half) for half in halves]))
@@ -165,27 +164,27 @@ def make_network() -> nn.Sequential:
 
 
 def perturb(distances: Tensor, points: Tensor, method: Method, batch: int) -> tuple[Tensor, Tensor]:
-    """Return some of the points (B, 2), and the same points moved.
+    """Choose points (B, 2); return them, and the same points moved.
 
-    A constrained perturbation that leaves its contour is discarded, as in appendix A. There its loss is masked to 0;
-    here the networks do not see it, and the mean is over those that stay, as in the authors' code.
+    Constrained perturbations that leave their contour are dropped, and the loss is the mean over the others, as in the
+    authors' code. Appendix A sets the loss of the dropped ones to 0.
     """
     constrained = method == "constrained"
     chosen = points[torch.randint(len(points), (batch * (CANDIDATES if constrained else 1),))]
-    moved = chosen + (LARGE if constrained else SMALL) * 2 / SIZE * torch.randn_like(chosen)
+    moved = chosen + (CONSTRAINED_STD if constrained else ISOTROPIC_STD) * 2 / SIZE * torch.randn_like(chosen)
     if not constrained:
         return chosen, moved
-    stays = along_contour(distances, chosen, moved)
+    stays = stays_on_contour(distances, chosen, moved)
     return chosen[stays][:batch], moved[stays][:batch]
 
 
 def accuracy(probs: Tensor, truth: Tensor) -> float:
-    """Return in percent how often the probability of class 1 (N,) and the class (N,), bool, agree."""
+    """Return the accuracy in percent of probabilities of class 1 (N,), given the classes (N,) bool."""
     return 100 * ((probs > 0.5) == truth).float().mean().item()
 
 
 def train(options: Options, method: Method, seed: int) -> Outcome:
-    """Train student and teacher; return what the teacher knows."""
+    """Train student and teacher; return the teacher's result."""
     distances = signed_distance(class_map())
     generator = torch.Generator().manual_seed(seed)
     points, labels = draw_labelled(distances, options.labelled, options.gap, generator)
@@ -216,7 +215,7 @@ def train(options: Options, method: Method, seed: int) -> Outcome:
             for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
                 old.lerp_(new, 1 - options.ema)
 
-    where = grid(GRID)
+    where = cell_centres(GRID)
     distance = distance_at(distances, where)
     far = distance.abs() >= options.gap
     probs = teacher(where).softmax(1)[:, 1]
@@ -225,13 +224,13 @@ def train(options: Options, method: Method, seed: int) -> Outcome:
 
 
 def summary(runs: Sequence[float]) -> dict[str, Any]:
-    """Return the accuracies, their mean and their standard deviation (0 if there is only one)."""
+    """Return the accuracies, their mean and their standard deviation (0 for one)."""
     std = statistics.stdev(runs) if len(runs) > 1 else 0.0
     return {"runs": list(runs), "mean": statistics.fmean(runs), "std": std}
 
 
-def text(score: Mapping[str, Any]) -> str:
-    """Return a summary as the paper writes it."""
+def format_score(score: Mapping[str, Any]) -> str:
+    """Format a summary as the paper does."""
     return f"{score['mean']:.1f} ± {score['std']:.1f}"
 
 
@@ -245,12 +244,12 @@ def draw_panel(axis: Axes, shown: Outcome) -> None:
 
 
 def plot(path: Path, options: Options, shown: Mapping[Method, Outcome], scores: Mapping[Method, Any]) -> None:
-    """Draw the four panels for one seed, with the accuracies of all."""
+    """Draw the four panels for one seed, with the accuracies over all seeds."""
     distances = signed_distance(class_map()).numpy()
     figure, axes = plt.subplots(1, 4, figsize=(16, 5.2), layout="constrained")
     for axis, method in zip(axes[[0, 1, 3]], METHODS[1:], strict=True):
         draw_panel(axis, shown[method])
-        axis.set_title(f"{TITLES[method]}\naccuracy {text(scores[method]['overall'])} %", fontsize=11)
+        axis.set_title(f"{TITLES[method]}\naccuracy {format_score(scores[method]['overall'])} %", fontsize=11)
     contour = partial(Axes.contour, origin="lower", extent=SQUARE)
     contour(axes[0], shown["supervised"].probs.numpy(), [0.5], colors="darkorange", linestyles="dotted", linewidths=2.5)
     reach = 20 * round(np.abs(distances).max() / 20)
@@ -272,19 +271,19 @@ def plot(path: Path, options: Options, shown: Mapping[Method, Outcome], scores: 
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     runs = f"points and decision functions of seed {options.seeds[0]}; accuracies: mean ± std of {len(options.seeds)}"
-    alone = text(scores["supervised"]["overall"])
-    figure.suptitle(f"{runs} seeds; supervised alone: {alone} %\n", fontsize=11)  # and a line's distance
+    alone = format_score(scores["supervised"]["overall"])
+    figure.suptitle(f"{runs} seeds; supervised alone: {alone} %\n", fontsize=11)  # and an empty line
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def main(options: Options) -> None:
-    """Train everything, print the accuracies, and write figure and numbers."""
-    far = signed_distance(class_map()) >= options.gap  # in class 1, of which the other is the mirror image
+    """Train all methods, and print and write the results."""
+    far = signed_distance(class_map()) >= options.gap  # in class 1; class 0 is its mirror image
     if far.float().mean() < 0.01:
         raise OptionsError(f"--gap {options.gap:g} leaves each class less than 1 % of the square: take a smaller one.")
     options.out.mkdir(parents=True, exist_ok=True)
-    # Spawned, as PyTorch's threads do not survive a fork; the short trainings last.
+    # Spawned, since PyTorch's threads do not survive a fork. The short trainings come last.
     with ProcessPoolExecutor(options.workers, get_context("spawn"), _prepare_worker) as pool:
         futures = {job: pool.submit(train, options, *job) for job in product(METHODS[::-1], options.seeds)}
         outcomes = {job: future.result() for job, future in futures.items()}
@@ -296,13 +295,13 @@ def main(options: Options) -> None:
     plot(options.out / "toy2d.png", options, {m: outcomes[m, options.seeds[0]] for m in METHODS}, scores)
     print(f"Accuracy in %, mean ± std of {len(options.seeds)} seeds: everywhere, {options.gap:g} px from the boundary")
     for method, score in scores.items():
-        print(f"{TITLES[method]:36}{text(score['overall']):>14}{text(score['away']):>14}")
+        print(f"{TITLES[method]:36}{format_score(score['overall']):>14}{format_score(score['away']):>14}")
     print(f"Written: toy2d.png and toy2d.json in {options.out}.")
 
 
 def _prepare_worker() -> None:
-    torch.set_num_threads(1)  # such small products gain little from more
-    torch.set_flush_denormal(True)  # which would slow the weights that hardly move
+    torch.set_num_threads(1)  # more threads gain little on products this small
+    torch.set_flush_denormal(True)  # denormal numbers in weights that hardly move are slow
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python examples/train_camvid.py --data DIR --encoder-weights imagenet
 python examples/train_camvid.py --help
 
 DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot.
+The script writes metrics.json, panel.png, logs and checkpoints.
 """
 
 from segmentation.config import Config, ConfigError
@@ -16,7 +17,7 @@ from segmentation.run import start
 
 
 def load(config: Config) -> tuple[Dataset, list[str]]:
-    """Read CamVid, or draw the built-in scenes where there is none."""
+    """Read CamVid, or draw the built-in scenes without --data."""
     if not config.data:
         return load_street(config.size), ["No --data given: training on the built-in procedural street scenes."]
     if len(config.data) > 1:

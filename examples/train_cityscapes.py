@@ -5,9 +5,9 @@ python examples/train_cityscapes.py --data DIR --network deeplab2 --encoder-weig
 python examples/train_cityscapes.py --data DIR --network deeplab2 --recipe hung
 python examples/train_cityscapes.py --help
 
-DIR holds leftImg8bit and gtFine, as the official archives do, which are read in place. Without other options a run is
-one of the paper's: half resolution, 100 labelled images, 100,000 iterations, tested on the 500 validation images at
-half and at full resolution.
+DIR holds leftImg8bit and gtFine, as the official archives do; archives are read in place. The defaults are the paper's:
+half resolution, 100 labelled images, 100,000 iterations, tested on the 500 validation images at half and full
+resolution. The script writes metrics.json, panel.png, logs and checkpoints.
 """
 
 from segmentation.config import Config, ConfigError
@@ -18,7 +18,7 @@ from segmentation.run import start
 
 
 def load(config: Config) -> tuple[Dataset, list[str]]:
-    """Look for Cityscapes."""
+    """Open Cityscapes."""
     if not config.data:
         raise ConfigError("--data takes what holds leftImg8bit and gtFine: a folder, or the official zips.")
     return load_cityscapes(config.data, config.size)

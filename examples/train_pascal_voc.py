@@ -5,9 +5,10 @@ python examples/train_pascal_voc.py --data DIR --network deeplab2 --encoder-weig
 python examples/train_pascal_voc.py --data DIR --network deeplab2 --recipe hung
 python examples/train_pascal_voc.py --help
 
-DIR holds VOC2012 and SBD's benchmark_RELEASE, as the official archives do, which are read in place once SBD's
-benchmark.tgz is a tar (gunzip benchmark.tgz). Without other options a run is one of the paper's: crops of 321x321,
-batches of 10, 100 labelled images, tested on the 1,449 validation images.
+DIR holds VOC2012 and SBD's benchmark_RELEASE, as the official archives do; archives are read in place. Turn SBD's
+benchmark.tgz into a tar first (gunzip benchmark.tgz). The defaults are the paper's: crops of 321x321, batches of 10,
+100 labelled images, tested on the 1,449 validation images. The script writes metrics.json, panel.png, logs and
+checkpoints.
 """
 
 from segmentation.config import Config, ConfigError
@@ -18,7 +19,7 @@ from segmentation.run import start
 
 
 def load(config: Config) -> tuple[Dataset, list[str]]:
-    """Look for Pascal VOC and SBD."""
+    """Open Pascal VOC and SBD."""
     if not config.data:
         raise ConfigError("--data takes what holds VOC2012 and SBD: folders, zips or tars.")
     return load_pascal_voc(config.data)

@@ -1,4 +1,4 @@
-"""examples/segmentation/campaigns/runner.py, table1.py and sweep.py, with a trainer that only records its orders."""
+"""examples/segmentation/campaigns/runner.py, table1.py and sweep.py, with a trainer that only records its arguments."""
 
 import json
 import os
@@ -25,7 +25,7 @@ EXAMPLES = Path(runner.__file__).parents[2]
 SUBSETS = EXAMPLES / "segmentation" / "data" / "camvid_subsets.txt"
 SCORES = {"supervised": 0.40, "std_aug": 0.38, "cowmix": 0.45, "cutmix_fixed": 0.43, "full": 0.60}
 
-# Scores SCORES plus a hundredth for each subset; counts its starts; fails or waits if told so.
+# A trainer that scores SCORES plus a hundredth for each subset, records its starts, and fails or waits on request.
 FAKE = f"""
 import argparse, json, os, pathlib, sys, time
 parser = argparse.ArgumentParser()
@@ -53,7 +53,7 @@ def fake(tmp_path: Path) -> list[str]:
 
 
 def starts(job: Job) -> list[list[str]]:
-    """Return what each start of the fake trainer wrote down: pid, resume, seed, threads, other arguments."""
+    """Return the fake trainer's record of each start: pid, resume, seed, threads, other arguments."""
     path = job.folder / "starts.txt"
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -67,7 +67,7 @@ def test_a_finished_job_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Path,
     runner.run(jobs, 2, fake)
     assert [len(starts(job)) for job in jobs] == [1, 1, 1, 1]
     (jobs[0].folder / "metrics.json").unlink()
-    (jobs[1].folder / "metrics.json").write_text('{"test": ')  # ended while it was writing
+    (jobs[1].folder / "metrics.json").write_text('{"test": ')  # interrupted while writing
     runner.run(jobs, 2, fake)
     assert [len(starts(job)) for job in jobs] == [2, 2, 1, 1]
     for job, seed in zip(jobs, "0101", strict=True):
@@ -119,7 +119,7 @@ def test_the_cores_are_shared_unless_the_user_says_otherwise(
 
 
 def test_as_many_at_once_as_asked_for(tmp_path: Path) -> None:
-    # The first ones wait for two others, which with fewer at once never come; and none may see a fourth.
+    # Each of the first three waits for the other two, in vain if fewer run at once. None may see a fourth.
     code = f"""
 import pathlib, sys, time
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
@@ -259,7 +259,7 @@ def test_sweep_values_are_numbers_in_order(parameter: str) -> None:
 
 
 def is_a_picture(path: Path, panels: int) -> bool:
-    """Return whether it is a PNG as high as so many panels need, with something drawn on it."""
+    """Return whether a file is a PNG with the height of so many panels, and not blank."""
     with Image.open(path) as image:
         height, shades = image.height / 150, len(np.unique(np.asarray(image)))
         return image.format == "PNG" and panels == round((height - 1.4) / 2.5) and shades > 50

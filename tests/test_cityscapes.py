@@ -107,7 +107,7 @@ def test_archives_hold_the_same_pixels(tree: Path) -> None:
 
 
 class Pairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """What the workers of a loader read."""
+    """A split's images with their label maps, for the workers of a loader."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -143,7 +143,7 @@ def test_only_the_labels_asked_for_are_opened(tree: Path) -> None:
         data.train.label(0)
 
 
-def test_all_that_is_missing_is_told_at_once(tree: Path) -> None:
+def test_one_message_lists_all_that_is_missing(tree: Path) -> None:
     city = tree / "gtFine/train/zurich"
     for path in city.glob("*_labelIds.png"):
         path.unlink()

@@ -1,4 +1,4 @@
-"""The examples as a user runs them: by command."""
+"""The examples run by command, as a user runs them."""
 
 import json
 import subprocess

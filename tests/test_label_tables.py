@@ -1,4 +1,4 @@
-"""segmentation/campaigns/label_tables.py, table2.py and table3.py, with a trainer that writes down what it was told."""
+"""segmentation/campaigns/label_tables.py, table2.py and table3.py, with a trainer that only records its arguments."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from segmentation.campaigns.runner import CampaignError, Summary
 from segmentation.data import cityscapes, pascal_voc
 
 EXAMPLES = Path(runner.__file__).parents[2]
-# Scores its labels and seed: CowMix 5 points above supervised; the second class is missing from the first seed's data.
+# A trainer whose scores follow from labels and seed. CowMix is 5 points above supervised; for seed 0, "sky" is missing.
 FAKE = """
 import argparse, json, pathlib
 parser = argparse.ArgumentParser()
@@ -62,7 +62,7 @@ def test_the_tables_beside_the_papers(tmp_path: Path, fake: list[str], capsys: p
         ["gain, here", "+5.00", "+5.00"],
         ["Hung et al., semi-supervised, paper", "", "58.80"],
         ["gain, paper", "", "+3.30"],
-        ["Hung et al., semi-supervised, here", "45.50 ± 0.71", ""],  # with all labels it is not trained
+        ["Hung et al., semi-supervised, here", "45.50 ± 0.71", ""],  # never trained with all labels
         ["at full resolution, here", "44.50 ± 0.71", ""],
         ["gain, here", "", ""],
     ]
@@ -73,7 +73,7 @@ def test_the_tables_beside_the_papers(tmp_path: Path, fake: list[str], capsys: p
     assert [line[:3] for line in detail[2:]] == [
         ["mIoU", "43.83 ± 0.99", "40.50 ± 0.71"],
         ["road", "95.12 ± 0.25", "40.50 ± 0.71"],
-        ["sky", "87.47 ± 1.40", "20.50"],  # one run knows it
+        ["sky", "87.47 ± 1.40", "20.50"],  # one run has this class
     ]
     assert detail[0][-1] == "U-Net, baseline, 372 labels, here"
     told = json.loads((out / "hung-adversarial" / "100" / "1" / "metrics.json").read_text())["told"]
@@ -94,7 +94,7 @@ def test_the_tables_beside_the_papers(tmp_path: Path, fake: list[str], capsys: p
 def test_the_papers_numbers_agree_with_one_another(
     number: int, classes: tuple[str, ...], options: label_tables.Options
 ) -> None:
-    """The mean of the classes of Table 5 or 6 is the overall figure, which stands in Table 2 or 3."""
+    """The mean over the classes of Table 5 or 6 is the score in Table 2 or 3."""
     known = label_tables.paper(number)
     assert {row for row, _, _ in known} == set(ROWS)
     assert {n for _, n, _ in known} == set(options.labelled)
@@ -103,7 +103,7 @@ def test_the_papers_numbers_agree_with_one_another(
         means = [one.mean for name in classes if (one := known.get((row, labelled, name)))]
         if means:
             assert len(means) == len(classes)
-            # That of Hung et al., whom the authors ran themselves, is rounded.
+            # The scores of Hung et al. are rounded.
             assert sum(means) / len(means) == pytest.approx(overall.mean, abs=0.08 if "hung" in row else 0.006)
             checked += 1
     assert checked == {2: 6, 3: 9}[number]

@@ -12,9 +12,9 @@ from PIL import Image
 
 import mask_gallery
 from mask_gallery import (
+    FRAME_MILLISECONDS,
     FRAMES,
-    MILLISECONDS,
-    PREVIEW,
+    PREVIEW_SIDE,
     PROPORTIONS,
     SIGMAS,
     Options,
@@ -51,7 +51,7 @@ def test_the_command_draws_two_pictures_of_different_sizes(tmp_path: Path) -> No
         for i in range(gif.n_frames):  # type: ignore[attr-defined]
             gif.seek(i)
             frames.append(np.asarray(gif.convert("RGB")))
-            assert gif.info["duration"] == MILLISECONDS  # no longer, as that of equal frames, which are one in the file
+            assert gif.info["duration"] == FRAME_MILLISECONDS  # the file would store equal frames as one longer frame
         assert gif.info["loop"] == 0
     assert len(frames) == 2 * FRAMES - 2
     assert all((a != b).any() for a, b in pairwise(frames))
@@ -93,7 +93,7 @@ def test_masks_have_their_proportion_and_grow_with_it() -> None:
     assert masks.shape == (len(PROPORTIONS), len(SIGMAS), 128, 128)
     for proportion, row in zip(PROPORTIONS, masks, strict=True):
         torch.testing.assert_close(row[:4].float().mean((1, 2)), torch.full((4,), proportion), atol=0.03, rtol=0)
-    assert (masks[:-1] <= masks[1:]).all(), "not of the same noise"
+    assert (masks[:-1] <= masks[1:]).all(), "the masks are not from one noise"
     changes = (masks[1, :, 1:] != masks[1, :, :-1]).float().mean((1, 2))
     assert changes[0] == pytest.approx(0.5, abs=0.02), "sigma 0.1 is not the Bernoulli limit"
     assert (changes.diff() < 0).all(), "features do not grow with sigma"
@@ -119,7 +119,7 @@ def test_preview_shows_the_second_image_where_the_mask_is_white() -> None:
     assert len(frames) == FRAMES
     shown = [np.asarray(frame.convert("RGB"))[22:] for frame in frames]
     for pixels in shown:
-        mask, mixed = pixels[:, :PREVIEW], pixels[:, PREVIEW : 2 * PREVIEW]
+        mask, mixed = pixels[:, :PREVIEW_SIDE], pixels[:, PREVIEW_SIDE : 2 * PREVIEW_SIDE]
         assert np.array_equal(mask, mixed)
         assert 0.2 < (mask == 255).mean() < 0.8
     steps = [(a != b).mean() for a, b in pairwise(shown)]

@@ -22,7 +22,7 @@ VOID = 255
 
 
 class Images:
-    """Images and label maps as a split."""
+    """A split of given images and label maps."""
 
     def __init__(self, images: list[Tensor], labels: list[Tensor]) -> None:
         self.images, self.labels = images, labels
@@ -31,7 +31,7 @@ class Images:
     def image(self, index: int) -> Tensor:
         return self.images[index]
 
-    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - as the protocol has it
+    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - the protocol has it
         return self.labels[index]
 
 
@@ -41,7 +41,7 @@ def random_image(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def direct_distance(image: Tensor, side: int) -> Tensor:
-    """Compare patch by patch, as Figure 1 describes it; NaN where a patch does not fit."""
+    """Compare patch by patch, as Figure 1 describes; NaN where a patch does not fit."""
     pixels, reach = image.double() / 255, side // 2
     height, width = image.shape[1:]
 
@@ -67,7 +67,7 @@ def test_fast_and_direct_distances_agree(side: int, size: tuple[int, int]) -> No
     image = random_image(*size)
     direct, fast = direct_distance(image, side), patch_distance.patch_distance(image, side)
     torch.testing.assert_close(fast, crop(direct, margin(side)), atol=1e-5, rtol=0)
-    assert direct.isfinite().sum() == fast.numel(), "not all pixels where whole patches fit"
+    assert direct.isfinite().sum() == fast.numel(), "pixels where whole patches fit are missing"
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -101,7 +101,7 @@ def test_boundaries_are_where_a_neighbour_has_another_class() -> None:
     assert counts.all()
 
 
-def test_what_is_void_or_beside_void_does_not_count() -> None:
+def test_pixels_in_or_beside_void_do_not_count() -> None:
     label = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 1, 1, VOID], [0, 0, 1, 1, 1]], dtype=torch.uint8)
     on_boundary, counts = boundaries(label)
     assert torch.equal(counts, torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool())
@@ -114,7 +114,7 @@ def blocks(seed: int) -> Tensor:
     return coarse.repeat_interleave(8, 0).repeat_interleave(8, 1).byte()
 
 
-def test_edges_that_are_the_boundaries_tell_them_all_by_the_plain_gradient() -> None:
+def test_where_all_edges_are_boundaries_the_plain_gradient_predicts_them_all() -> None:
     labels = [blocks(seed) for seed in range(3)]
     split = Images([(50 * label).expand(3, -1, -1) for label in labels], labels)
     scores = measure(split, [1, 15])
@@ -128,7 +128,7 @@ def test_edges_that_are_the_boundaries_tell_them_all_by_the_plain_gradient() -> 
     assert foreign < 1
 
 
-def test_labels_drawn_at_random_are_told_by_nothing() -> None:
+def test_random_labels_are_predicted_by_chance() -> None:
     images = [random_image(100, 100, seed) for seed in range(4)]
     labels = [random_image(100, 100, 10 + seed)[0] // 200 for seed in range(4)]
     scores = measure(Images(images, labels), [1, 3])
@@ -170,7 +170,7 @@ def test_areas_are_those_of_torchmetrics() -> None:
     assert summary["per_image"] != pytest.approx(pooled, abs=1e-3)
 
 
-def test_equal_distances_tell_nothing() -> None:
+def test_equal_distances_predict_by_chance() -> None:
     score = Score()
     score.add(torch.full((5, 5), 0.3), torch.eye(5).bool(), torch.ones(5, 5).bool())
     assert score.summary()["pooled"] == score.summary()["pooled_error_at_most"] == 0.5

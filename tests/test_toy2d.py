@@ -23,7 +23,7 @@ def to_points(x: list[float], y: list[float], size: int) -> torch.Tensor:
     return (torch.tensor([x, y]).T + 0.5) * 2 / size - 1
 
 
-def test_distance_map_is_that_of_brute_force() -> None:
+def test_distance_map_is_that_of_an_exhaustive_search() -> None:
     classes = np.random.default_rng(0).random((9, 13)) > 0.7
     rows, columns = np.meshgrid(np.arange(9), np.arange(13), indexing="ij")
     far = np.hypot(rows[..., None, None] - rows, columns[..., None, None] - columns)
@@ -38,7 +38,8 @@ def test_distance_is_read_at_the_pixel_between_pixels_and_outside() -> None:
 
 
 def test_grid_is_in_the_order_of_the_map(distances: torch.Tensor) -> None:
-    torch.testing.assert_close(toy2d.distance_at(distances, toy2d.grid(toy2d.SIZE)).view_as(distances), distances)
+    read = toy2d.distance_at(distances, toy2d.cell_centres(toy2d.SIZE))
+    torch.testing.assert_close(read.view_as(distances), distances)
 
 
 def test_the_constraint_keeps_what_stays_on_its_contour() -> None:
@@ -55,7 +56,7 @@ def test_the_constraint_keeps_what_stays_on_its_contour() -> None:
     before, after = zip(*moves, strict=True)
     points = to_points([10] * len(moves), list(before), 64)
     moved = to_points([55] * len(moves), list(after), 64)  # how far along the contour does not matter
-    assert toy2d.along_contour(distances, points, moved).tolist() == list(moves.values())
+    assert toy2d.stays_on_contour(distances, points, moved).tolist() == list(moves.values())
 
 
 def test_constrained_perturbations_are_large_and_along_the_contours(distances: torch.Tensor) -> None:
@@ -77,7 +78,7 @@ def test_points_of_the_gap_keep_away_and_the_others_do_not(distances: torch.Tens
     assert everywhere.abs().min() < 1
 
 
-def test_labelled_points_are_of_both_classes_and_right(distances: torch.Tensor) -> None:
+def test_labelled_points_are_of_both_classes_and_correct(distances: torch.Tensor) -> None:
     points, labels = toy2d.draw_labelled(distances, 10, 35, torch.Generator().manual_seed(0))
     assert labels.tolist() == [0] * 5 + [1] * 5
     distance = toy2d.distance_at(distances, points)
@@ -96,20 +97,20 @@ def test_training_is_reproducible_and_learns_its_labels(distances: torch.Tensor)
     outcome = toy2d.train(options, "supervised", 3)
     cells = ((outcome.points + 1) / 2 * toy2d.GRID).long()
     assert torch.equal(outcome.probs[cells[:, 1], cells[:, 0]] > 0.5, outcome.labels.bool())
-    truth = toy2d.distance_at(distances, toy2d.grid(toy2d.GRID)) > 0
+    truth = toy2d.distance_at(distances, toy2d.cell_centres(toy2d.GRID)) > 0
     assert outcome.overall == toy2d.accuracy(outcome.probs.flatten(), truth) > 60
     again, other = (toy2d.train(options, "supervised", seed) for seed in (3, 4))
     assert torch.equal(outcome.probs, again.probs)
     assert not torch.equal(outcome.points, other.points)
     gap = toy2d.train(replace(options, iterations=2), "gap", 3)
-    assert torch.equal(outcome.points, gap.points)  # the panels have their labels in common
+    assert torch.equal(outcome.points, gap.points)  # all panels share the labelled points
 
 
 SHORT = Options(iterations=5, unlabelled=300, batch=8, threshold=0.0)
 
 
 @pytest.mark.parametrize("method", ["gap", "isotropic", "constrained"])
-def test_unlabelled_points_keep_away_in_the_panel_with_a_gap_alone(distances: torch.Tensor, method: str) -> None:
+def test_only_in_the_panel_with_a_gap_do_unlabelled_points_keep_away(distances: torch.Tensor, method: str) -> None:
     unlabelled = toy2d.train(replace(SHORT, iterations=1), method, 3).unlabelled  # type: ignore[arg-type]
     nearest = toy2d.distance_at(distances, unlabelled).abs().min()
     assert (nearest >= SHORT.gap) == (method == "gap")
@@ -143,7 +144,7 @@ def test_the_teacher_is_the_students_average() -> None:
         toy2d.train(replace(SHORT, ema=ema, iterations=iterations), "supervised", 3).probs
         for ema, iterations in ((1.0, 5), (1.0, 1), (0.0, 1))
     )
-    assert torch.equal(kept, once), "with all of it kept, the teacher learns nothing"
+    assert torch.equal(kept, once), "a teacher that keeps all of its weights learned something"
     assert not torch.equal(once, again)
 
 
@@ -159,7 +160,7 @@ def test_writes_the_figure_and_the_numbers(tmp_path: Path, capsys: pytest.Captur
             score = content["accuracy"][method][region]
             assert score["mean"] == pytest.approx(np.mean(score["runs"]))
             assert score["std"] == pytest.approx(np.std(score["runs"], ddof=1))
-            assert toy2d.text(score) in printed
+            assert toy2d.format_score(score) in printed
     again = toy2d.train(options, "constrained", 8)
     assert content["accuracy"]["constrained"]["overall"]["runs"][1] == pytest.approx(again.overall, abs=1)
     with Image.open(options.out / "toy2d.png") as figure:

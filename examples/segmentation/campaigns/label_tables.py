@@ -1,4 +1,4 @@
-"""The paper's Tables 2 and 3, and 5 and 6: mIoU over the number of labelled images, and per class at the fewest."""
+"""The paper's Tables 2, 3, 5 and 6: mIoU by number of labelled images, and IoU by class for the fewest."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ RowName = Literal[
     "hung-supervised", "hung-adversarial", "deeplab2-supervised", "deeplab2-cowmix", "unet-supervised", "unet-cowmix"
 ]
 FULL = "mIoU at full resolution"
-Cells = Mapping[tuple[str, int, str], Summary]  # by row, labelled images and class, or "mIoU", or FULL
+Cells = Mapping[tuple[str, int, str], Summary]  # by row, number of labelled images, and class or "mIoU" or FULL
 
 
 class Row(NamedTuple):
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
     title: str
     method: MethodName
-    baseline: str | None  # row from which its gain is counted
+    baseline: str | None  # the gain is counted from this row
     arguments: tuple[str, ...]
 
 
@@ -48,22 +48,22 @@ ROWS: dict[RowName, Row] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the tables; those of the trainings, as --data, stand after --."""
+    """Options of the tables; options of the trainings, such as --data, follow --."""
 
     labelled: tuple[int, ...]
     """Numbers of labelled images, the columns."""
     out: Path
-    """Folder for the tables and plots, and for each training, ROW/LABELLED/SEED."""
+    """Folder for the tables and the plot, and for each training, ROW/LABELLED/SEED."""
     row: Annotated[tuple[RowName, ...], tyro.conf.arg(metavar="ROW...")] = tuple(ROWS)
-    """What to train."""
+    """Rows to train."""
     seeds: int = 5
-    """Runs of each kind, with the seeds from 0: each has labelled images of its own."""
+    """Runs for each cell, with seeds from 0; each seed chooses its labelled images."""
     unet_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "imagenet"
-    """Of the U-Net's encoder."""
+    """Weights of the U-Net's encoder."""
     deeplab_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "imagenet"
-    """Of DeepLab v2; the paper's were pre-trained on COCO, which takes their file."""
+    """Weights of DeepLab v2; for the paper's, pre-trained on COCO, give their file."""
     at_once: int = 1
-    """Trainings to run at the same time; they share the machine's cores, or its GPU."""
+    """Trainings to run at the same time, on shared cores or a shared GPU."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later."""
@@ -76,14 +76,14 @@ class Options:
 class LabelTables(NamedTuple):
     """Two tables of one data set."""
 
-    number: int  # of the paper's table over the numbers of labels
-    detail: int  # of its table per class
-    trainer: str  # the command's file name
+    number: int  # the paper's table by number of labels
+    detail: int  # the paper's table by class
+    trainer: str  # file name of the training script
     all_labels: int  # images in the published training set
 
 
 def paper(table: int) -> Cells:
-    """Return what the paper's tables say."""
+    """Return the numbers of a table in the paper, and of its table by class."""
     with PAPER.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["table"]) == table]
     return {
@@ -95,7 +95,7 @@ def paper(table: int) -> Cells:
 
 
 def jobs(tables: LabelTables, options: Options, passed: Sequence[str]) -> dict[tuple[RowName, int], list[Job]]:
-    """Return the trainings of each cell; as in the paper, none is adversarial with all labels."""
+    """Return the trainings for each cell; as in the paper, adversarial training never has all labels."""
     weights = {"unet": options.unet_weights, "deeplab2": options.deeplab_weights}
     cells = {}
     for name in options.row:
@@ -114,7 +114,7 @@ def jobs(tables: LabelTables, options: Options, passed: Sequence[str]) -> dict[t
 
 
 def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str, int, str], Summary]:
-    """Summarise mIoU and the classes' scores, in percent, over the runs of each cell."""
+    """Summarise mIoU and scores by class, in percent, over the runs of each cell."""
     found: dict[tuple[str, int, str], Summary] = {}
     for (name, labelled), runs in cells.items():
         scores = [report["test"][job.method] for job in runs if (report := job.report())]
@@ -129,7 +129,7 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
 
 
 def over_labels(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
-    """Return Table 2's or 3's cells: for each row those of the paper, ours, and the gain over the baseline in both."""
+    """Return the lines of Table 2 or 3: for each row the scores and gains, in the paper and here."""
     columns = sorted(options.labelled)
     lines = [["labelled images", *map(str, columns)]]
     for name in options.row:
@@ -151,7 +151,7 @@ def over_labels(cells: Cells, known: Cells, options: Options) -> list[list[str]]
 
 
 def per_class(cells: Cells, known: Cells, options: Options) -> list[list[str]]:
-    """Return Table 5's or 6's cells: at the fewest labels, and for baselines also at the most."""
+    """Return the lines of Table 5 or 6: with the fewest labels, and for baselines also with the most."""
     few, most = min(options.labelled), max(options.labelled)
     columns = [(name, few) for name in options.row]
     if most > few:
@@ -170,20 +170,16 @@ def _written(score: Summary | None) -> str:
 
 
 def markdown(lines: Sequence[Sequence[str]], title: str) -> str:
-    """Lay out the first line as the heading of the others."""
+    """Format lines as a Markdown table; the first line is its heading."""
     heading, *body = lines
     ruled = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
     return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in ruled)
 
 
 def main(tables: LabelTables, options: Options, passed: Sequence[str], command: Sequence[str] = ()) -> None:
-    """Train what is not trained yet, and write both tables as Markdown and JSON, and the first as a plot.
+    """Train what is not trained yet with the arguments `passed`, and write both tables.
 
-    Args:
-        tables: Which.
-        options: Of the campaign.
-        passed: To each training.
-        command: The trainer, if it is not that of the tables.
+    By default, `command` is the trainer of the tables.
     """
     cells = jobs(tables, options, passed)
     every = [job for group in cells.values() for job in group]

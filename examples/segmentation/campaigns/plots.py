@@ -9,23 +9,23 @@ from matplotlib.figure import Figure
 
 from segmentation.campaigns.runner import Summary
 
-# Of the palette of Okabe and Ito, which the colour-blind can tell apart, and a grey lighter than each of them.
+# The colour-blind can distinguish the palette of Okabe and Ito; the grey is lighter than all of its colours.
 _HERE, _PAPER, _BASELINE = "#0072B2", "#BBBBBB", "#D55E00"
 _LINES = ("#D55E00", "#CC79A7", "#0072B2", "#56B4E9", "#009E73", "#E69F00")
-_WIDTH = 0.4  # of a bar, where a group is 1 wide
+_WIDTH = 0.4  # width of a bar; a group of bars is 1 wide
 
 
 def save_comparison(
     path: Path, title: str, names: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Summary | None]]]
 ) -> None:
-    """Draw what methods scored here beside what they scored in the paper, as bars from 0.
+    """Draw the methods' scores in the paper and here as bars from 0, side by side.
 
     Args:
         path: PNG to write.
-        title: Of the figure.
-        names: Of the methods, one for each pair of bars.
-        panels: One or two, from the top: the vertical axis' label, and under "paper" and "here" a score for each
-            method, None where there is none.
+        title: Title of the figure.
+        names: Names of the methods, one for each pair of bars.
+        panels: One or two panels from the top, by label of the vertical axis: under "paper" and "here" a score or None
+            for each method.
     """
     figure, axes = plt.subplots(
         len(panels),
@@ -50,7 +50,7 @@ def save_comparison(
 
 
 def _bars(axis: Axes, scores: Mapping[float, Summary], colour: str, label: str) -> None:
-    """Draw bars at the positions, with their heights as numbers at their ends."""
+    """Draw bars at the given positions, with their heights as numbers at their ends."""
     axis.bar(list(scores), [score.mean for score in scores.values()], _WIDTH, color=colour, label=label)
     for x, (_, mean, std) in scores.items():
         if std is not None:
@@ -65,17 +65,17 @@ def _bars(axis: Axes, scores: Mapping[float, Summary], colour: str, label: str) 
 def save_sweep(
     path: Path, title: str, label: str, values: Mapping[str, Summary], references: Mapping[str, Summary]
 ) -> None:
-    """Draw test mIoU for each value of a parameter as the paper's Figures 8 to 10 do.
+    """Draw test mIoU for each value of a parameter, like the paper's Figures 8 to 10.
 
-    Each bar reaches from one standard deviation below the mean to one above, and the mean is a line across it; so the
-    axis need not begin at 0.
+    Each bar reaches from one standard deviation below the mean to one above; a line marks the mean. The axis therefore
+    need not begin at 0.
 
     Args:
         path: PNG to write.
-        title: Of the figure.
-        label: Of the horizontal axis: the parameter.
+        title: Title of the figure.
+        label: Label of the horizontal axis: the parameter.
         values: mIoU in percent for each value.
-        references: The same for methods that do not depend on the parameter, drawn as lines across the figure.
+        references: mIoU in percent of methods that do not depend on the parameter, drawn as lines across the figure.
     """
     figure, axis = plt.subplots(figsize=(max(6.5, 0.8 * len(values) + 2), 4), layout="constrained")
     for x, score in enumerate(values.values()):
@@ -89,7 +89,7 @@ def save_sweep(
     axis.set(xlabel=label, ylabel="test mIoU, %")
     axis.set_title(f"{title}\nbars: mean ± 1 standard deviation; the axis does not begin at 0")
     axis.set_xticks(range(len(values)), list(values))
-    axis.use_sticky_edges = False  # a bar begins where its values do: nothing to keep at the frame
+    axis.use_sticky_edges = False  # bars do not start at the frame, so leave a margin below them
     axis.margins(y=0.1)
     if references:
         figure.legend(loc="outside lower center", ncols=len(references), frameon=False)
@@ -101,8 +101,8 @@ def save_curves(path: Path, title: str, curves: Mapping[str, Mapping[str, Mappin
 
     Args:
         path: PNG to write.
-        title: Of the figure.
-        curves: For each row of the table, under "paper" and "here", a score in percent by number of labels.
+        title: Title of the figure.
+        curves: Scores in percent by row of the table, then by "paper" or "here", then by number of labels.
     """
     numbers = sorted({n for sources in curves.values() for points in sources.values() for n in points})
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")

@@ -1,6 +1,6 @@
-"""Many trainings, each in a process and a folder of its own, and what they scored.
+"""Run many trainings, each in its own process and folder, and gather their scores.
 
-A campaign that was interrupted, or of which a training failed, goes on when it is started again with the same command.
+After an interruption or a failed training, the same command continues the campaign.
 """
 
 import json
@@ -24,7 +24,7 @@ SUBSETS = 10  # lines of camvid_subsets.txt
 
 
 def trainer(script: str) -> tuple[str, str]:
-    """Return the command that trains by one of the examples."""
+    """Return the command of a training script in examples/."""
     return sys.executable, str(Path(__file__).parents[2] / script)
 
 
@@ -32,17 +32,17 @@ TRAINER = trainer("train_camvid.py")
 
 
 class CampaignError(Exception):
-    """A campaign cannot be run, or not to its end; the message is for the user."""
+    """A campaign cannot be run or finished; the message is for the user."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every campaign asks for."""
+    """Options of every campaign."""
 
     subsets: int = SUBSETS
-    """Runs of each kind: on the subsets of labelled frames from 0, each with the seed of its number."""
+    """Runs of each kind: one for each subset of labelled frames from 0; the subset's number is the seed."""
     at_once: int = 1
-    """Trainings to run at the same time; they share the machine's cores, or its GPU."""
+    """Trainings to run at the same time, on shared cores or a shared GPU."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later."""
@@ -54,34 +54,34 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """One training of one method: its folder, and its arguments but for --out and --resume."""
+    """One training of one method: its folder, and its arguments without --out and --resume."""
 
     folder: Path
     method: str
     arguments: tuple[str, ...]
 
     def report(self) -> dict[str, Any] | None:
-        """Return what metrics.json holds, or None if the training is not finished."""
+        """Return the content of metrics.json, or None if the training is not finished."""
         try:
             return json.loads((self.folder / "metrics.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # the latter: ended while it was being written
+        except (FileNotFoundError, json.JSONDecodeError):  # the latter if interrupted while writing
             return None
 
 
 class Summary(NamedTuple):
-    """Test mIoU of some runs in percent, their mean, and their standard deviation unless there is only one."""
+    """Test mIoU of runs in percent, their mean, and their standard deviation (None for one run)."""
 
     runs: tuple[float, ...]
     mean: float
     std: float | None
 
     def __str__(self) -> str:
-        """Return mean and standard deviation as the paper writes them."""
+        """Format mean and standard deviation as the paper does."""
         return f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
 
 
 def summarise(runs: Sequence[float]) -> Summary:
-    """Return mean and standard deviation (of a sample: n - 1 below) of at least one run."""
+    """Summarise at least one run; the standard deviation divides by n - 1."""
     return Summary(tuple(runs), statistics.fmean(runs), statistics.stdev(runs) if len(runs) > 1 else None)
 
 
@@ -93,7 +93,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def start(main: Callable[[Any, Sequence[str]], None], options: type[Any], description: str | None) -> None:
-    """Run a campaign's `main` by the command line; what is wrong with it is one message, and an exit status of 1."""
+    """Run a campaign's `main` with the command line's options; on an error, print one message and exit with 1."""
     try:
         own, passed = split_arguments(sys.argv[1:])
         main(tyro.cli(options, args=own, description=description), passed)
@@ -105,13 +105,13 @@ def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) ->
     """Return a training.
 
     Args:
-        folder: For it alone.
-        method: To train.
-        own: Options of the trainer that the campaign sets.
-        passed: The user's.
+        folder: Folder of this training alone.
+        method: Method to train.
+        own: Arguments that the campaign sets.
+        passed: Arguments from the user.
 
     Raises:
-        CampaignError: If the user's options hold one that is set here.
+        CampaignError: If the user passes an option that the campaign sets.
     """
     words = ("--method", method, *own)
     for name in (word.split("=")[0].replace("_", "-") for word in passed):
@@ -123,14 +123,14 @@ def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) ->
 def subset_jobs(
     folder: Path, method: str, subsets: int, passed: Sequence[str], varied: Sequence[str] = ()
 ) -> list[Job]:
-    """Return a method's trainings on the subsets from 0, each with the seed of that number, in folders of that name.
+    """Return a method's trainings, one for each subset; the subset's number is also seed and folder name.
 
     Args:
-        folder: Of the method.
-        method: To train.
-        subsets: How many.
-        passed: The user's options of train_camvid.py.
-        varied: Options that this campaign sets itself.
+        folder: Folder of the method.
+        method: Method to train.
+        subsets: Number of subsets.
+        passed: Arguments of train_camvid.py from the user.
+        varied: Arguments that the campaign sets.
     """
     return [
         job(folder / str(i), method, ("--subset", str(i), "--seed", str(i), *varied), passed) for i in range(subsets)
@@ -143,14 +143,14 @@ def gather(jobs: Sequence[Job]) -> Summary:
 
 
 def provenance(jobs: Sequence[Job], passed: Sequence[str]) -> dict[str, Any]:
-    """Return what finished jobs were trained on and with, for a campaign's own JSON file."""
+    """Return data set, PyTorch version and arguments of finished jobs, for a campaign's JSON file."""
     reports = [report for job in jobs if (report := job.report())]
     names = {name: sorted({report[name] for report in reports}) for name in ("dataset", "torch")}
     return {name: ", ".join(values) for name, values in names.items()} | {"arguments": list(passed)}
 
 
 class _Children:
-    """The processes under way: an interrupt ends them all, and lets none start after it."""
+    """Running processes; `stop` ends them all and lets no other start."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -179,7 +179,7 @@ class _Children:
 
 
 def _refuse_other_runs(job: Job) -> None:
-    """Raise an error if the job's folder holds a run with other arguments, or one that no campaign made."""
+    """Raise an error if the job's folder holds a run with other arguments or of another command."""
     record = job.folder / "job.json"
     if record.exists():
         begun = json.loads(record.read_text())
@@ -197,38 +197,37 @@ def _interrupt(*_: object) -> None:
 
 
 def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> None:
-    """Train what has no metrics.json yet, up to `at_once` at a time; each writes log.txt in its folder.
+    """Train all jobs without a metrics.json; each writes log.txt in its folder.
 
     Args:
-        jobs: In the order to start them, each with its own folder.
+        jobs: Jobs in the order to start them, each with its own folder.
         at_once: Processes at the same time.
         command: The trainer, to which arguments are appended.
 
     Raises:
-        CampaignError: If a folder holds another run, before anything is trained; or, after all others were trained, if
-            jobs failed.
+        CampaignError: Before any training, if a folder holds another run; after all trainings, if some failed.
     """
     for job in jobs:
         _refuse_other_runs(job)
     waiting = [job for job in jobs if job.report() is None]
-    # PyTorch would take all cores for each process, and they would wait for one another.
+    # By default each process would use all cores, and processes would wait for one another.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = ({"OMP_NUM_THREADS": str(max(1, cores // at_once))} if at_once > 1 else {}) | dict(os.environ)
     children, failed = _Children(), []
-    signal.signal(signal.SIGINT, _interrupt)  # a shell's background jobs ignore it
-    signal.signal(signal.SIGTERM, _interrupt)  # or the trainings would outlive this process
+    signal.signal(signal.SIGINT, _interrupt)  # a shell's background jobs ignore SIGINT by default
+    signal.signal(signal.SIGTERM, _interrupt)  # else the trainings would outlive this process
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", dynamic_ncols=True)
     with bar, ThreadPoolExecutor(at_once) as pool:
         futures = {pool.submit(children.train, job, command, environment): job for job in waiting}
         try:
             for future in as_completed(futures):
-                future.result()  # raises what stood in the way of starting it
+                future.result()  # raises if the training could not start
                 if futures[future].report() is None:
                     failed.append(futures[future])
                     bar.set_postfix(failed=len(failed))
                 else:
                     bar.update()
-        except BaseException:  # above all Ctrl-C: the pool would wait for all trainings
+        except BaseException:  # mainly Ctrl-C: the pool would wait for all trainings
             children.stop()
             raise
     if failed:

@@ -1,4 +1,4 @@
-"""Batches for ever: which images come next, on which process, and which part of them."""
+"""Endless batches of crops, shared among processes."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import resize
 from segmentation.data.datasets import VOID, DataError, Split
 
 SUBSETS = Path(__file__).parent / "camvid_subsets.txt"
-GREY = (124, 116, 104)  # ImageNet's mean colour, of what lies outside an image
+GREY = (124, 116, 104)  # ImageNet's mean colour, for pixels outside an image
 
 
 class Shard(NamedTuple):
@@ -31,11 +31,11 @@ class UnlabelledBatch(NamedTuple):
     """Images without labels."""
 
     images: Tensor  # (B, 3, H, W) in [0, 1]
-    valid: Tensor  # (B, 1, H, W) bool, False outside of the image
+    valid: Tensor  # (B, 1, H, W) bool, False outside the image
 
 
 def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Yield batches of indices below `n` for ever, every index once in each pass."""
+    """Yield batches of indices below `n` without end, every index once in each pass."""
     generator = torch.Generator().manual_seed(seed)
     queue = torch.empty(0, dtype=torch.long)
     while True:
@@ -46,7 +46,7 @@ def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 
 def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
-    """Return which `labelled` of `n` images the seed stands for, in order; fewer are a part of more."""
+    """Return the sorted indices of `labelled` of `n` images; for one seed, fewer are a subset of more."""
     if labelled > n:
         raise DataError(f"--labelled {labelled} is more than the {n} images of the training set.")
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:labelled]
@@ -54,7 +54,7 @@ def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
 
 
 def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
-    """Return the images of one line of camvid_subsets.txt, so that everyone has the same."""
+    """Return the indices of the images on one line of camvid_subsets.txt, the same for everyone."""
     lines = [line.split() for line in SUBSETS.read_text().splitlines() if not line.startswith("#")]
     if not 0 <= subset < len(lines):
         raise DataError(f"--subset must be from 0 to {len(lines) - 1}, got {subset}.")
@@ -65,7 +65,7 @@ def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
 
 
 class Crops(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a split, each scaled at random and cut at random to one size, with their label maps."""
+    """Random crops of one size, from a split's images and label maps scaled at random."""
 
     def __init__(
         self, split: Split, chosen: Sequence[int], size: tuple[int, int], scale: tuple[float, float], labelled: bool
@@ -73,11 +73,11 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         """Serve the chosen images of a split.
 
         Args:
-            split: Where they come from.
-            chosen: Their indices.
+            split: Source of the images.
+            chosen: Indices of the images.
             size: Height and width of the crops.
-            scale: Range of the factor an image is scaled by before.
-            labelled: Whether label files are read; without, everything in the image is labelled 0.
+            scale: Range of the factor by which images are scaled first.
+            labelled: Whether to read label maps; else labels in the image are 0.
         """
         self._split, self._chosen, self._size, self._scale, self._labelled = split, chosen, size, scale, labelled
 
@@ -86,10 +86,10 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return len(self._chosen)
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Return image (3, H, W) and label map (H, W), uint8, VOID outside of the image.
+        """Return a crop (3, H, W) and its label map (H, W), both uint8; VOID outside the image.
 
         Args:
-            key: Which of the chosen images; seed and position in the stream, from which scale and place follow.
+            key: Number of the chosen image; seed and position in the stream, which set scale and crop.
         """
         which, *randomness = key
         index = self._chosen[which]
@@ -106,8 +106,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return self._cut(image, label, rng)
 
     def _cut(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Cut a window at random; an image smaller than it lies somewhere in it."""
-        taken, filled = [], []  # rows and columns of the image, and of the window
+        """Cut a window at random; an image smaller than the window lies somewhere in it."""
+        taken, filled = [], []  # rows and columns: in the image, in the window
         for side, cut in zip(label.shape, self._size, strict=True):
             start = int(rng.integers(min(0, side - cut), max(0, side - cut) + 1))
             taken.append(slice(max(0, start), min(side, start + cut)))
@@ -120,17 +120,17 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Batches:
-    """Shuffled batches of one process, on its device, flipped at random."""
+    """Shuffled batches for one process, on its device, with random flips."""
 
     def __init__(self, crops: Crops, batch_size: int, seed: int, shard: Shard, workers: int = 0) -> None:
         """Serve `batch_size` images at a time.
 
         Args:
-            crops: Where images come from.
-            batch_size: Of this process; all processes share the global batch, `batch_size * world`.
-            seed: Of the order, scales and crops: the same on all processes.
+            crops: Source of the images.
+            batch_size: Images for this process; the global batch has `batch_size * world`.
+            seed: Seed of order, scales and crops: the same on all processes.
             shard: The part of each global batch that this process takes, and its device.
-            workers: Processes that read images ahead; 0 reads them when they are needed.
+            workers: Processes that read images ahead; 0 reads images on demand.
         """
         self.shard, self.drawn = shard, 0
         self._crops, self._batch_size, self._seed, self._workers = crops, batch_size, seed, workers
@@ -138,15 +138,15 @@ class Batches:
         self._flip = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"])
 
     def state_dict(self) -> dict[str, int]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"drawn": self.drawn}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from where as many batches had been drawn."""
+        """Continue after the number of batches in a state."""
         self.drawn, self._coming = state["drawn"], None
 
     def _keys(self) -> Iterator[list[tuple[int, int, int]]]:
-        """Yield the keys of this process's images, batch after batch."""
+        """Yield the keys of this process's images, one list for each batch."""
         world = self.shard.world * self._batch_size
         positions = count()
         for indices in shuffled_batches(len(self._crops), world, self._seed):
@@ -159,7 +159,7 @@ class Batches:
             batch_sampler=islice(self._keys(), self.drawn, None),
             num_workers=self._workers,
             pin_memory=self.shard.device.type == "cuda",
-            generator=torch.Generator(),  # or it would draw from the one that masks come from
+            generator=torch.Generator(),  # else it would draw from the masks' generator
         )
         return iter(loader)
 
@@ -173,6 +173,6 @@ class Batches:
         return images.contiguous(memory_format=torch.channels_last), labels[:, 0].long()
 
     def draw_unlabelled(self) -> UnlabelledBatch:
-        """Return images alone, and where they are."""
+        """Return images, and which pixels are inside them."""
         images, labels = self.draw()
         return UnlabelledBatch(images, labels[:, None] != VOID)

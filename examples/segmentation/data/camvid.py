@@ -39,7 +39,7 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class CamVidSplit:
-    """One split of CamVid: frames in `DIR/split`, label maps of the same names in `DIR/splitannot`."""
+    """One split of CamVid: frames in `ROOT/SPLIT`, label maps with the same names in `ROOT/SPLITannot`."""
 
     def __init__(self, root: Path, split: str, size: tuple[int, int]) -> None:
         self._size = size
@@ -56,14 +56,14 @@ class CamVidSplit:
         self.names = tuple(path.stem for path in self._frames)
         pixels = [read_picture(path, "RGB", size, Image.Resampling.BILINEAR) for path in self._frames]
         self._images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-        self._labels: dict[int, Tensor] = {}  # those read so far
+        self._labels: dict[int, Tensor] = {}  # those already read
 
     def image(self, index: int) -> Tensor:
-        """Return an image, (3, H, W) uint8."""
+        """Return image `index`, (3, H, W) uint8."""
         return self._images[index]
 
     def label(self, index: int, full: bool = False) -> Tensor:
-        """Return a label map uint8, VOID where there is none: (H, W), or if `full` of the size as published."""
+        """Return label map `index`, (H, W) uint8 with VOID; if `full`, in its published size."""
         if full:
             return self._read_label(index, None)
         if index not in self._labels:
@@ -84,7 +84,11 @@ class CamVidSplit:
 
 
 def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
-    """Read CamVid (Brostow et al. 2008) in the SegNet tutorial's layout, resized to (height, width)."""
+    """Read CamVid, resized to (height, width).
+
+    Raises:
+        DataError: If a folder is missing or holds no frames.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: --data takes the folder that holds CamVid's train, val and test.")
     train, val, test = (CamVidSplit(root, split, size) for split in ("train", "val", "test"))

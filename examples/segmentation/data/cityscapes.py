@@ -54,11 +54,11 @@ COLOURS = (
     "#0000e6",
     "#770b20",
 )
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # of the classes in the files
-TRAIN_IDS = np.full(256, VOID, dtype=np.uint8)  # of all label ids
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # each class's value in files
+TRAIN_IDS = np.full(256, VOID, dtype=np.uint8)  # training label of each value in files
 TRAIN_IDS[list(LABEL_IDS)] = range(len(CLASSES))
 
-PUBLISHED = (2975, 500)
+PUBLISHED = (2975, 500)  # training and validation images
 IMAGES, LABELS = "leftImg8bit", "gtFine"
 _IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
 LAYOUT = (
@@ -68,7 +68,7 @@ LAYOUT = (
 
 
 class CityscapesSplit:
-    """One split of Cityscapes; images and label maps are read when they are asked for."""
+    """One split of Cityscapes; images and label maps are read on demand."""
 
     def __init__(self, files: Files, split: str, size: tuple[int, int]) -> None:
         self._files, self._size = files, size
@@ -76,11 +76,11 @@ class CityscapesSplit:
         self.names = tuple(stem.split("/")[-1] for stem in self._stems)
 
     def image(self, index: int) -> Tensor:
-        """Return an image, (3, H, W) uint8."""
+        """Return image `index`, (3, H, W) uint8."""
         return read_image(self._files, f"{IMAGES}/{self._stems[index]}{_IMAGE_END}", self._size)
 
     def label(self, index: int, full: bool = False) -> Tensor:
-        """Return a label map uint8, VOID where there is none: (H, W), or if `full` of the size as published."""
+        """Return label map `index`, (H, W) uint8 with VOID; if `full`, in its published size."""
         label = TRAIN_IDS[read_label(self._files, _label_name(self._stems[index]))]
         if not full:
             label = np.array(Image.fromarray(label).resize(self._size[::-1], Image.Resampling.NEAREST))
@@ -88,17 +88,17 @@ class CityscapesSplit:
 
 
 def load_cityscapes(sources: Sequence[Path], size: tuple[int, int]) -> tuple[Dataset, list[str]]:
-    """Open Cityscapes' fine annotations.
+    """Open Cityscapes with its fine annotations.
 
     Args:
-        sources: The folder that holds `leftImg8bit` and `gtFine`, or both of them, or their two zips.
-        size: Height and width that images and label maps are resized to.
+        sources: The folder that holds `leftImg8bit` and `gtFine`, or these two folders, or their two zips.
+        size: Height and width to resize images and label maps to.
 
     Returns:
-        The data set, tested on the official validation set, and what the user should know about it.
+        The data set, tested on the official validation set, and notes for the user.
 
     Raises:
-        DataError: If anything is missing; one message lists all of it.
+        DataError: If files are missing; one message lists all of them.
     """
     files = Files(sources, (IMAGES, LABELS))
     files.require("Cityscapes", [*_missing(files, "train"), *_missing(files, "val")], LAYOUT)
@@ -114,7 +114,7 @@ def load_cityscapes(sources: Sequence[Path], size: tuple[int, int]) -> tuple[Dat
 
 
 def _stems(files: Files, split: str) -> list[str]:
-    """Return SPLIT/CITY/NAME of a split's images."""
+    """Return SPLIT/CITY/NAME for each image of a split."""
     names = files.under(f"{IMAGES}/{split}")
     return [name.removeprefix(f"{IMAGES}/").removesuffix(_IMAGE_END) for name in names if name.endswith(_IMAGE_END)]
 

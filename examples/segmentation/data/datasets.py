@@ -1,4 +1,4 @@
-"""What a data set is to the trainer, and how it reads a picture."""
+"""The protocol of a data set, and a reader of pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-VOID = 255  # the label of pixels that are neither trained on nor counted
+VOID = 255  # label of pixels that are neither trained on nor scored
 
 
 class DataError(Exception):
@@ -16,39 +16,43 @@ class DataError(Exception):
 
 
 class Split(Protocol):
-    """Images by index, and labels that are read only for the images asked for."""
+    """Images and label maps by index; a label map is read only when asked for."""
 
-    names: tuple[str, ...]  # of the images
+    names: tuple[str, ...]  # one for each image
 
     def image(self, index: int) -> Tensor:
-        """Return an image, (3, H, W) uint8."""
+        """Return image `index`, (3, H, W) uint8."""
 
     def label(self, index: int, full: bool = False) -> Tensor:
-        """Return a label map uint8, VOID where there is none: (H, W), or if `full` of the size as published."""
+        """Return label map `index`, (H, W) uint8 with VOID; if `full`, in its published size."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits and what their labels mean."""
+    """Three splits, and the meaning of their labels."""
 
     name: str
     classes: tuple[str, ...]
-    colours: tuple[str, ...]  # of the classes in pictures, as #rrggbb
+    colours: tuple[str, ...]  # one for each class, as #rrggbb
     train: Split
-    val: Split  # looked at while training
+    val: Split  # scored during training
     test: Split  # scored at the end
     tested_on: str = "test set"
-    full_size: tuple[int, int] | None = None  # height and width as published, if scores are counted at it too
-    own_sizes: bool = False  # images are not resized, and scored as they are
+    full_size: tuple[int, int] | None = None  # published height and width, if scored at it too
+    own_sizes: bool = False  # images are not resized, and scored in their own sizes
 
 
 def read_picture(
     path: Path, mode: str | None, size: tuple[int, int] | None, resampling: Image.Resampling
 ) -> np.ndarray:
-    """Return an image file as an array, converted to a mode of Pillow's and resized to (height, width) if given."""
+    """Read an image file as an array, converted to a Pillow mode and resized to (height, width) if given.
+
+    Raises:
+        DataError: If the file cannot be read, or would lose bits when converted.
+    """
     try:
         with Image.open(path) as file:
-            if mode and file.mode.startswith(("I", "F")):  # Pillow would cut off all above 255
+            if mode and file.mode.startswith(("I", "F")):  # Pillow would clip values above 255
                 raise DataError(f"{path} has more than 8 bits a channel: save it with 8.")
             image = file.convert(mode) if mode else file
             return np.asarray(image.resize(size[::-1], resampling) if size else image)

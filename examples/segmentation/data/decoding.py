@@ -1,4 +1,4 @@
-"""Images and label maps out of `Files`."""
+"""Decode images and label maps from `Files`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def read_image(files: Files, name: str, size: tuple[int, int] | None = None) -> 
 
 
 def read_label(files: Files, name: str) -> NDArray[np.uint8]:
-    """Return a one-channel label map (H, W) as stored; of palette images, the indices."""
+    """Return a stored label map (H, W); for a palette image, its indices."""
     with _opened(files, name) as stored:
         if stored.mode not in ("L", "P"):
             raise DataError(
@@ -34,7 +34,7 @@ def read_label(files: Files, name: str) -> NDArray[np.uint8]:
 
 
 def image_size(files: Files, name: str) -> tuple[int, int]:
-    """Return an image's height and width from its header."""
+    """Return the height and width in an image's header."""
     with _opened(files, name) as stored:
         return stored.height, stored.width
 
@@ -45,6 +45,6 @@ def _opened(files: Files, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(content)) as image:
             yield image
-    # PIL reports damage as any of these.
+    # Pillow reports damage by any of these.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{files.where(name)} cannot be read as an image: {error}.") from error

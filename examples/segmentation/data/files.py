@@ -1,4 +1,4 @@
-"""The files of folders, zips and plain tars as one tree, read where they lie."""
+"""Folders, zips and plain tars as one tree of files, read in place."""
 
 import os
 import re
@@ -21,28 +21,28 @@ class Source(Protocol):
     """A folder or an archive."""
 
     def members(self) -> Iterable[str]:
-        """Return the paths of its files, with slashes."""
+        """Return the paths of all files, with slashes."""
 
     def read(self, member: str) -> bytes:
         """Return a file's content."""
 
     def where(self, member: str) -> str:
-        """Say for a message where a file is."""
+        """Return a file's location, for a message."""
 
 
 class Files:
     """The files of several sources, each named by its path from an anchor folder on.
 
     With the anchor `gtFine`, `/data/gtFine/val/x.png` in a folder and `gtFine/val/x.png` in a zip are both named
-    `gtFine/val/x.png`. Of two files of one name, the first source's counts. May be pickled and forked: every
-    process opens the archives for itself.
+    `gtFine/val/x.png`. If two files have the same name, the first source's is read. Instances may be pickled and
+    forked: every process opens the archives for itself.
 
     Args:
         sources: Folders, zips and uncompressed tars.
-        anchors: Names of folders; what lies outside of them is ignored.
+        anchors: Names of folders; files outside them are ignored.
 
     Raises:
-        DataError: If a source is missing, damaged, compressed as a whole, or nothing of the kind.
+        DataError: If a source is missing, damaged, compressed as a whole, or of another kind.
     """
 
     def __init__(self, sources: Sequence[Path], anchors: Sequence[str]) -> None:
@@ -59,28 +59,28 @@ class Files:
         return name in self._places
 
     def under(self, folder: str) -> list[str]:
-        """Return the sorted names of all files in a folder and in its folders."""
+        """Return the sorted names of all files below a folder."""
         return sorted(name for name in self._places if name.startswith(f"{folder}/"))
 
     def read(self, name: str) -> bytes:
-        """Return a file's content; a DataError tells that it is missing or damaged."""
+        """Return a file's content; raise a DataError if it is missing or damaged."""
         if name not in self._places:
             raise DataError(f"{name} is missing: it is in none of {', '.join(map(str, self.sources))}.")
         source, member = self._places[name]
         return source.read(member)
 
     def where(self, name: str) -> str:
-        """Say for a message where a file is."""
+        """Return a file's location, for a message."""
         source, member = self._places[name]
         return source.where(member)
 
     def lacking(self, names: Sequence[str], what: str) -> list[str]:
-        """Say in one line, or in none, how many of these files are missing and which is the first."""
+        """Return one line on how many of the named files are missing, or no line."""
         absent = [name for name in names if name not in self]
         return [f"{len(absent)} of {len(names)} {what} are missing, the first is {absent[0]}"] if absent else []
 
     def require(self, title: str, missing: Sequence[str], layout: str) -> None:
-        """Raise one DataError that lists all that is missing of a data set, if anything is."""
+        """Raise one DataError with all lines on missing files, if there are any."""
         if missing:
             lines = "".join(f"\n- {line}" for line in missing)
             sources = ", ".join(map(str, self.sources)) or "no folder or archive"
@@ -89,7 +89,7 @@ class Files:
 
 class _Folder:
     def __init__(self, path: Path) -> None:
-        self._path = path.absolute()  # its own name or one above it may be an anchor
+        self._path = path.absolute()  # its own or a parent's name may be an anchor
 
     def members(self) -> Iterator[str]:
         return _walk(self._path, ())
@@ -107,7 +107,7 @@ class _Folder:
 class _Zip:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._opened: tuple[int, ZipFile] | None = None  # the process it was opened in
+        self._opened: tuple[int, ZipFile] | None = None  # with the process that opened it
 
     def members(self) -> list[str]:
         return [info.filename for info in self._archive().infolist() if not info.is_dir()]
@@ -123,7 +123,7 @@ class _Zip:
         return f"{self._path}: {member}"
 
     def _archive(self) -> ZipFile:
-        # A handle from before a fork shares its position in the file with the other process.
+        # After a fork both processes would share one position in the file.
         if self._opened is None or self._opened[0] != os.getpid():
             try:
                 self._opened = os.getpid(), ZipFile(self._path)
@@ -183,7 +183,7 @@ def _open(path: Path) -> Source:
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
     here = folder.resolve()
-    if here in above:  # a link that leads in a circle
+    if here in above:  # a link that leads back to a parent
         return
     try:
         with os.scandir(folder) as listing:
@@ -198,7 +198,7 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
 
 
 def _tar_extents(path: Path) -> dict[str, tuple[int, int]]:
-    """Return where in a tar each file's content starts, and its length."""
+    """Return the offset and length of each file's content in a tar."""
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             extents = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
@@ -206,15 +206,15 @@ def _tar_extents(path: Path) -> dict[str, tuple[int, int]]:
             end = file.read(tarfile.BLOCKSIZE)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"{path} is no folder, no zip and no whole uncompressed tar: {error}.") from error
-    if end != bytes(tarfile.BLOCKSIZE):  # tarfile takes a damaged header for the end
+    if end != bytes(tarfile.BLOCKSIZE):  # tarfile takes a damaged header for the end of the archive
         raise DataError(f"{path} is a damaged or incomplete tar: it has no end mark. Download it again.")
     return extents
 
 
 def _from_anchor(member: str, anchors: Sequence[str]) -> str | None:
-    """Return the part of a path from its last anchor folder on, None for files that do not count."""
+    """Return the part of a path from its last anchor folder on; None for files to ignore."""
     parts = member.split("/")
-    if "__MACOSX" in parts or parts[-1].startswith("._"):  # what macOS adds
+    if "__MACOSX" in parts or parts[-1].startswith("._"):  # added by macOS
         return None
     starts = [index for index, part in enumerate(parts[:-1]) if part in anchors]
     return "/".join(parts[starts[-1] :]) if starts else None

@@ -41,7 +41,7 @@ CLASSES = (
 
 
 def voc_colour(index: int) -> tuple[int, int, int]:
-    """Return a label's colour in VOC's palette: its bits go to red, green and blue in turn, the lowest to the top."""
+    """Return a label's colour in VOC's palette: its bits, lowest first, go to red, green, blue in turn from the top."""
     red, green, blue = (
         sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )
@@ -49,7 +49,7 @@ def voc_colour(index: int) -> tuple[int, int, int]:
 
 
 COLOURS = tuple("#{:02x}{:02x}{:02x}".format(*voc_colour(index)) for index in range(len(CLASSES)))
-PUBLISHED = (10582, 1449)
+PUBLISHED = (10582, 1449)  # training and validation images
 VOC, SBD = "VOC2012", "benchmark_RELEASE"
 VOC_TRAIN, VOC_VAL = (f"{VOC}/ImageSets/Segmentation/{split}.txt" for split in ("train", "val"))
 SBD_TRAIN, SBD_VAL = (f"{SBD}/dataset/{split}.txt" for split in ("train", "val"))
@@ -61,7 +61,7 @@ LAYOUT = (
 
 
 class PascalVocSplit:
-    """Images of VOC and SBD of their own sizes; images and label maps are read when they are asked for."""
+    """Images of VOC and SBD in their own sizes; images and label maps are read on demand."""
 
     def __init__(self, files: Files, names: Sequence[str], labels: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -69,11 +69,11 @@ class PascalVocSplit:
         self._images = tuple(_image_name(files, name) for name in names)
 
     def image(self, index: int) -> Tensor:
-        """Return an image, (3, H, W) uint8."""
+        """Return image `index`, (3, H, W) uint8."""
         return read_image(self._files, self._images[index])
 
-    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - they are never resized
-        """Return an image's label map (H, W) uint8, VOID where there is none."""
+    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - never resized
+        """Return label map `index`, (H, W) uint8 with VOID."""
         name = self._labels[index]
         label = _read_mat(self._files, name) if name.endswith(".mat") else read_label(self._files, name)
         known = np.isin(label, (*range(len(CLASSES)), VOID))
@@ -92,16 +92,18 @@ class PascalVocSplit:
 
 
 def load_pascal_voc(sources: Sequence[Path]) -> tuple[Dataset, list[str]]:
-    """Open VOC 2012 and SBD: all images of SBD and of VOC's training set that are not in VOC's validation set.
+    """Open VOC 2012 and SBD.
+
+    The training set has all images of SBD and of VOC's training set, except those in VOC's validation set.
 
     Args:
         sources: Folders, zips or uncompressed tars that hold `VOC2012` and `benchmark_RELEASE`.
 
     Returns:
-        The data set, tested on VOC's validation set, and what the user should know about it.
+        The data set, tested on VOC's validation set, and notes for the user.
 
     Raises:
-        DataError: If anything is missing; one message lists all of it.
+        DataError: If files are missing; one message lists all of them.
     """
     files = Files(sources, (VOC, SBD))
     lists = {file: _names_in(files, file) for file in (VOC_TRAIN, VOC_VAL, SBD_TRAIN, SBD_VAL)}
@@ -153,16 +155,16 @@ def _voc_label(name: str) -> str:
 
 
 def _train_label(name: str, voc_train: set[str]) -> str:
-    """Return VOC's label map, which has void borders, where it is in VOC's training set, else SBD's."""
+    """Return the label map's name: VOC's, which has void borders, for VOC's training set; else SBD's."""
     return _voc_label(name) if name in voc_train else f"{SBD}/dataset/cls/{name}.mat"
 
 
 def _read_mat(files: Files, name: str) -> NDArray[Any]:
-    """Return the segmentation in one of SBD's MATLAB files."""
+    """Return the label map in one of SBD's MATLAB files."""
     content = files.read(name)
     try:
-        variables = loadmat(BytesIO(content), variable_names=["GTcls"])  # type: ignore[arg-type]  # SciPy takes streams
-    except Exception as error:  # a damaged file makes SciPy raise about anything
+        variables = loadmat(BytesIO(content), variable_names=["GTcls"])  # type: ignore[arg-type]  # SciPy reads streams
+    except Exception as error:  # on damaged files SciPy raises almost any exception
         raise DataError(f"{files.where(name)} cannot be read as a MATLAB file: {error}.") from error
     try:
         label = np.asarray(variables["GTcls"]["Segmentation"][0, 0])

@@ -1,9 +1,8 @@
-"""A built-in procedural data set: driver's-eye street scenes with exact label maps.
+"""A built-in procedural data set: street scenes from a driver's view, with exact label maps.
 
-It stands in where CamVid is not at hand. A street is laid out in metres, seen by a camera whose
-place, lens and tilt vary, and painted from far to near; light, fog, blur and sensor noise vary too.
-Colours overlap between the classes on purpose (cars grey as the road, walls of glass like the sky
-or green as trees), so that shape, texture and position have to be learned.
+A street is laid out in metres and painted from far to near. Camera, light, fog, blur and sensor noise vary. Classes
+share colours on purpose, so that a network has to learn shape, texture and position: cars grey as the road, walls of
+glass like the sky or green as trees.
 """
 
 from collections.abc import Callable
@@ -40,18 +39,18 @@ from segmentation.data.street_stage import (
 )
 
 CLASSES = ("sky", "road", "building", "tree", "car", "person")
-COLOURS = ("#8fc7ea", "#80508c", "#9a5b4f", "#5f9636", "#1f3fa8", "#dc143c")  # as CamVid's
+COLOURS = ("#8fc7ea", "#80508c", "#9a5b4f", "#5f9636", "#1f3fa8", "#dc143c")  # CamVid's
 SKY, ROAD, BUILDING, TREE, CAR, PERSON = range(len(CLASSES))
 
 Bytes = NDArray[np.uint8]
-Things = list[tuple[float, Callable[[], None]]]  # depths, and what paints there
+Things = list[tuple[float, Callable[[], None]]]  # depths, and functions that paint there
 
 STREET_END = 70.0  # metres
 NOISE_GRID, CLOUD_GRID = (24, 32), (5, 7)
-TEXTURE = np.array([0.03, 0.15, 0.15, 0.3, 0.08, 0.15])  # each class's strongest, as a share of its brightness
+TEXTURE = np.array([0.03, 0.15, 0.15, 0.3, 0.08, 0.15])  # strongest for each class, relative to its brightness
 GROUND = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=float)
 SIDES = np.array([[-1, 0], [1, 0]])
-BANDS = np.geomspace(1, STREET_END, 11)  # the depths between which the ground is painted
+BANDS = np.geomspace(1, STREET_END, 11)  # depths between which the ground is painted, metres
 BOUGHS = np.geomspace(0.6, 0.12, 26)[:, None]
 
 
@@ -125,18 +124,18 @@ def paint_tree(stage: Stage, x: float, z: float) -> None:
     scale, kind, size, tall, trunk = rng.uniform((0.7, 0, 1, 1.2, 1.5), (1.7, 1, 2.3, 2.3, 2.6)).tolist()
     face, bark, leaf = upright(x, z, scale), pick(rng, EARTH + GREY) * 0.6, pick(rng, LEAVES)
     stage.paint(face, limbs(np.zeros((1, 2)), np.array([[0, trunk + 0.5]]), 0.16, 0.7), bark, TREE)
-    if kind < 0.2:
+    if kind < 0.2:  # bare
         tips, angles = np.array([[0.0, trunk]]), np.zeros(1)
         for generation in range(1, 5):
             tips, angles = tips.repeat(2, axis=0), angles.repeat(2) + rng.uniform(-0.8, 0.8, 2**generation)
             ends = tips + 1.6 * 0.75**generation * np.stack([np.sin(angles), np.cos(angles)], axis=1)
             stage.paint(face, limbs(tips, ends, 0.13 / generation), bark, TREE)
             tips = ends
-    elif kind < 0.35:
+    elif kind < 0.35:  # coniferous
         feet = np.linspace((0, 0.6), (0, 4.6), 6)
         tiers = limbs(feet, feet * 1.1 + (0, 1.2), size * np.linspace(1, 0.3, 6), 0.1)
         stage.paint(face, tiers, leaf * rng.uniform(0.7, 1, (6, 1)), TREE)
-    else:
+    else:  # leafy
         places = rng.uniform(-0.75, 0.75, (len(BOUGHS), 2))
         places[:, 0] *= np.sqrt(1 - places[:, 1] ** 2)
         tones = leaf * (0.85 + 0.3 * places[:, 1:] + rng.uniform(-0.2, 0.2, (len(BOUGHS), 1)))
@@ -160,11 +159,11 @@ def paint_car(stage: Stage, x: float, z: float) -> None:
     for face in stage.faces(low, low + extent):
         stage.paint(face, WHOLE, colour * rng.uniform(0.8, 1.1), CAR)
         span = float(np.abs(face[1] - face[0]).max())
-        if face[0, 1] < face[3, 1] and span > 2.1:
+        if face[0, 1] < face[3, 1] and span > 2.1:  # a long side: wheels, hubs
             hubs = [[0.19, 0.04 / deck], [0.8, 0.04 / deck]]
             stage.paint(face, discs(hubs, [0.34 / span, 0.34 / deck]), black, CAR)
             stage.paint(face, discs(hubs, [0.18 / span, 0.18 / deck]), black * 5)
-        elif face[0, 1] < face[3, 1]:
+        elif face[0, 1] < face[3, 1]:  # front or rear: wheels, plates, lamps
             stage.paint(face, boxes([0.05, 0.8], -0.55, [0.2, 0.95], 0), black, CAR)
             stage.paint(face, boxes([0, 0.36], [0, 0.25], [1, 0.64], [0.2, 0.42]), np.stack([colour * 0.5, black * 8]))
             stage.paint(face, boxes([0.04, 0.8], 0.5, [0.2, 0.96], 0.8), lamps)
@@ -178,7 +177,7 @@ def paint_car(stage: Stage, x: float, z: float) -> None:
 
 
 def paint_person(stage: Stage, x: float, z: float) -> None:
-    """Paint a grown-up or a child who stands or walks."""
+    """Paint an adult or a child, standing or walking."""
     rng = stage.rng
     face = upright(x, z, rng.uniform(1.5, 1.95) if rng.random() < 0.85 else 1.15)
     girth, stride, swing, lean = rng.uniform((0.85, 0, 0, -0.02), (1.35, 0.13, 0.07, 0.02)).tolist()
@@ -214,7 +213,7 @@ def build_row(stage: Stage, side: int, rise: float) -> Things:
 
 
 def furnish(stage: Stage) -> Things:
-    """Place the street's trees, cars and people; what they stand on is shaded at once."""
+    """Place trees, cars and people on the street; paint their shadows at once."""
     rng, road, facade, things = stage.rng, stage.road, stage.facade, Things()
     trees, cars, people = rng.integers((0, 1, 0), (8, 5, 5))
     lines = rng.choice([-1, 1], trees) * (road + 0.25 * (facade - road))
@@ -233,7 +232,7 @@ def furnish(stage: Stage) -> Things:
 
 
 def expose(rng: np.random.Generator, picture: Image.Image, labels: Bytes) -> Bytes:
-    """Take the picture with a camera: texture, blur, exposure, vignetting, a colour cast and noise."""
+    """Photograph a picture: texture, blur, exposure, vignetting, a colour cast and noise."""
     size = (labels.shape[0], labels.shape[1])
     relief = smooth_noise(rng, NOISE_GRID, size) * rng.uniform(0, 0.7) + rng.standard_normal(size, dtype=np.float32)
     relief *= (TEXTURE * rng.uniform(0, 1, len(CLASSES))).astype(np.float32)[labels]
@@ -254,7 +253,7 @@ def street_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Bytes
     """Draw a random street of size (height, width): its image (H, W, 3) and its label map (H, W)."""
     stage, rise, blocks = Stage(rng, size), rng.uniform(3, 22), np.arange(-110, 110, 12)
     paint_ground(stage)
-    # It reaches below the ground, for the ground's last pixels round off.
+    # The skyline starts below the ground, since rounding may leave the ground's last pixels unpainted.
     skyline = boxes(blocks, -1.5, blocks + 12, np.maximum(3, rise * rng.uniform(0.3, 1.2, len(blocks))))
     tones = pick(rng, WALL) * rng.uniform(0.7, 1.2, (len(blocks), 1))
     stage.paint(upright(0, STREET_END), skyline, tones, BUILDING)
@@ -268,7 +267,7 @@ def street_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Bytes
 
 
 def street_scenes(n: int, size: tuple[int, int], seed: int) -> tuple[Bytes, Bytes]:
-    """Draw images (n, H, W, 3) and label maps (n, H, W); scene i depends on (seed, i) alone."""
+    """Draw images (n, H, W, 3) and label maps (n, H, W); scene i depends only on (seed, i)."""
     images, labels = np.empty((n, *size, 3), dtype=np.uint8), np.empty((n, *size), dtype=np.uint8)
     for i in range(n):
         images[i], labels[i] = street_scene(np.random.default_rng([seed, i]), size)
@@ -284,15 +283,15 @@ class StreetSplit:
         self.names = tuple(f"street-{seed}-{index}" for index in range(n))
 
     def image(self, index: int) -> Tensor:
-        """Return an image, (3, H, W) uint8."""
+        """Return image `index`, (3, H, W) uint8."""
         return self._images[index]
 
-    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - they are drawn at one size
-        """Return an image's label map (H, W) uint8."""
+    def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - drawn at one size
+        """Return label map `index`, (H, W) uint8."""
         return self._labels[index]
 
 
 def load_street(size: tuple[int, int], n_train: int = 368, n_val: int = 48, n_test: int = 120) -> Dataset:
-    """Draw the built-in street scenes at (height, width); the same ones every time."""
+    """Draw the built-in street scenes at (height, width), the same in every call."""
     train, val, test = (StreetSplit(n, size, seed) for seed, n in enumerate((n_train, n_val, n_test)))
     return Dataset("street scenes", CLASSES, COLOURS, train, val, test)
