@@ -3,11 +3,10 @@
 import gc
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, get_args
 
 import pytest
@@ -22,6 +21,7 @@ from segmentation.evaluation import evaluate
 from segmentation.methods import MethodName
 from segmentation.presets import CITYSCAPES, PASCAL_VOC
 from segmentation.trainer import Trainer
+from tests.forked import run_script
 from tests.miniature import make_cityscapes, make_pascal_voc, pack
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -94,10 +94,9 @@ def test_the_official_validation_sets_are_scored(task: tuple[Config, Dataset], t
     assert (found.full is not None) == (data.name == "Cityscapes")
 
 
-def run(script: str, out: Path, **options: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, out: Path, **options: str) -> CompletedProcess[str]:
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", *value.split())]
-    command = [sys.executable, str(EXAMPLES / script), *words, "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    return run_script(EXAMPLES / script, *words, "--out", out)
 
 
 SMALL = {
