@@ -1,7 +1,7 @@
 """Two-sample tests of drawn masks against the oracle's.
 
-Every comparison gives a p-value, and fails below `LEVEL`. `BUDGET` bounds how many the whole suite makes, so that it
-raises a false alarm in fewer than 1 in 1,000 runs with other seeds (Bonferroni: whatever their dependence).
+Each comparison gives a p-value and fails below `LEVEL`. The whole suite makes at most `BUDGET` comparisons, so with
+other seeds fewer than 1 run in 1,000 raises a false alarm (Bonferroni's bound, which needs no independence).
 """
 
 import itertools
@@ -30,7 +30,7 @@ def oracle(n: int, size: tuple[int, ...], sigma: tuple[float, float], proportion
 
 
 def features(masks: Bools) -> Features:
-    """Return what is compared, by name: one number for each of the masks (n, *size)."""
+    """Return the features that are compared, by name: one number for each of the masks (n, *size)."""
     n, *size = masks.shape
 
     def share(pixels: Bools) -> NDArray[np.float64]:
@@ -45,7 +45,7 @@ def features(masks: Bools) -> Features:
             found[f"agreement at lag {lag} on axis {axis}"] = share(along[..., lag:] == along[..., :-lag])
         boundary += np.count_nonzero((along[..., 1:] != along[..., :-1]).reshape(n, -1), axis=1)
     found["boundary length"] = boundary
-    # The marginal probability map, at 5 places an axis, borders included: single pixels, and blocks around them.
+    # The map of marginal probabilities at 5 places per axis, borders included: single pixels and blocks around them.
     for place in itertools.product(range(5), repeat=len(size)):
         centre = [round(where * (length - 1) / 4) for where, length in zip(place, size, strict=True)]
         found[f"pixel {centre}"] = masks[(slice(None), *centre)].astype(float)
@@ -64,7 +64,7 @@ def p_values(ours: Features, theirs: Features) -> dict[str, float]:
 
 
 def assert_same_distribution(masks: Bools, theirs: Features) -> int:
-    """Check that no comparison fails; return how many there were."""
+    """Check that no comparison of masks (n, *size) with the oracle's features fails; return their number."""
     values = p_values(features(masks), theirs)
     failed = {name: value for name, value in values.items() if not value > LEVEL}  # NaN fails
     assert not failed, f"differ: {failed}"
@@ -72,7 +72,10 @@ def assert_same_distribution(masks: Bools, theirs: Features) -> int:
 
 
 def assert_rows_are_independent(masks: Bools) -> int:
-    """Check that masks (n, *size) of proportion 0.5, n even, agree on half their pixels: neighbours, and the halves."""
+    """Check that masks agree on half their pixels: neighbours in the batch, and its two halves.
+
+    The masks are (n, *size) with n even, of proportion 0.5.
+    """
     flat = masks.reshape(len(masks), -1)
     middle = len(flat) // 2
     pairs = {"neighbours": (flat[::2], flat[1::2]), "halves of the batch": (flat[:middle], flat[middle:])}
