@@ -1,4 +1,4 @@
-"""What benchmarks.gpu runs on a card, suite by suite."""
+"""The suites of benchmarks.gpu, on a card and in a smoke test."""
 
 import re
 import subprocess
@@ -11,34 +11,65 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import suites
+from benchmarks import suites, targets_gpu
+from benchmarks.candidates import mask_candidates, mix_candidates
+from benchmarks.cases import MaskCase, MixCase, one_axis_at_a_time
 from benchmarks.tables import detail, overview
-from benchmarks.targets import mask_targets, mix_targets, training_target
-from benchmarks.timing import WAYS, Plan, Result, attempt
+from benchmarks.timing import LAUNCHES, Launch, Plan, Result, attempt
 
 ROOT = Path(__file__).parents[1]
+MASK_CASES = one_axis_at_a_time(
+    MaskCase(),
+    n=(256, 1, 4, 16),
+    size=((128, 128), (256, 256), (1024, 1024), (2048, 2048)),
+    sigma=((1.0, 4.0), (8.0, 32.0)),
+    dtype=(torch.float32,),
+)
+SMOKE_MASK_CASES = one_axis_at_a_time(
+    MaskCase(3, (32, 48), (2.0, 4.0)), n=(1,), size=((24, 24),), sigma=((4.0, 8.0),), dtype=(torch.float32,)
+)
+MIX_CASES = one_axis_at_a_time(MixCase(), batch=(4, 64), dtype=(torch.uint8, torch.bfloat16), channels_last=(True,))
+SMOKE_MIX_CASES = one_axis_at_a_time(
+    MixCase(4, (24, 32)), batch=(2,), dtype=(torch.uint8, torch.bfloat16), channels_last=(True,)
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every suite needs to know."""
+    """What the suites run, and where."""
 
     smoke: bool
     rounds: int
+    device: torch.device
+    backend: str
+    mask_cases: Sequence[MaskCase]
+    mix_cases: Sequence[MixCase]
+    launches: Sequence[Launch]
+    """Which tables of masks to print."""
 
-    @property
-    def device(self) -> torch.device:
-        """Where masks are drawn."""
-        return torch.device("cpu" if self.smoke else "cuda")
 
-    @property
-    def backend(self) -> str:
-        """What computes: a user's default, which on the CPU would not be Triton."""
-        return "triton" if self.smoke else "auto"
+CARD = Options(
+    smoke=False,
+    rounds=15,
+    device=torch.device("cuda"),
+    backend="auto",
+    mask_cases=MASK_CASES,
+    mix_cases=MIX_CASES,
+    launches=LAUNCHES,
+)
+SMOKE = Options(
+    smoke=True,
+    rounds=2,
+    device=torch.device("cpu"),
+    backend="triton",  # "auto" would not choose Triton on a CPU
+    mask_cases=SMOKE_MASK_CASES,
+    mix_cases=SMOKE_MIX_CASES,
+    launches=("eager",),
+)
 
 
 class Outcome(NamedTuple):
-    """What a suite found: for its file, and in words."""
+    """What a suite found, for its file and for the screen."""
 
     record: dict[str, Any]
     table: list[str]
@@ -48,7 +79,7 @@ class Outcome(NamedTuple):
 
 def run_tests(options: Options, deadline: float) -> Outcome:
     """Run the tests that need a GPU; in a smoke test, only collect them."""
-    # Not the examples' tests: none of them needs a GPU, and all need the examples' libraries.
+    # Without the examples' tests: none needs a GPU, and all need the examples' libraries.
     examples = "|".join(path.stem for path in (ROOT / "examples").iterdir())
     of_examples = re.compile(rf"^(from|import) ({examples})\b", re.MULTILINE)
     files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if not of_examples.search(path.read_text())]
@@ -67,30 +98,29 @@ def run_tests(options: Options, deadline: float) -> Outcome:
 
 
 def run_masks(options: Options, deadline: float) -> Outcome:
-    """Time masks against the other ways to them."""
-    cells = suites.mask_cells(options.smoke)
-    rows = suites.run(cells, suites.mask_methods, options.device, options.rounds, deadline, options.backend)
-    ways = WAYS[:1] if options.smoke else WAYS
-    tables = [*(detail(row, "cowmask") for row in rows[:2]), *(overview(rows, "cowmask", way) for way in ways)]
-    return Outcome({"cells": suites.record(rows)}, _joined(tables), mask_targets(rows))
+    """Time masks against other implementations."""
+    rows = suites.run(options.mask_cases, mask_candidates, options.device, options.rounds, deadline, options.backend)
+    tables = [detail(row, "cowmask") for row in rows[:2]]
+    tables += [overview(rows, "cowmask", launch) for launch in options.launches]
+    return Outcome({"cells": suites.record(rows)}, _joined(tables), targets_gpu.judge_masks(rows))
 
 
 def run_mixing(options: Options, deadline: float) -> Outcome:
     """Time mixing against torch.where and a copy."""
-    cells = suites.mix_cells(options.smoke)
-    rows = suites.run(cells, suites.mix_methods, options.device, options.rounds, deadline, options.backend)
-    return Outcome({"cells": suites.record(rows)}, _joined([detail(row, "mix") for row in rows]), mix_targets(rows))
+    rows = suites.run(options.mix_cases, mix_candidates, options.device, options.rounds, deadline, options.backend)
+    tables = [detail(row, "mix") for row in rows]
+    return Outcome({"cells": suites.record(rows)}, _joined(tables), targets_gpu.judge_mixing(rows))
 
 
 def run_training(options: Options, _: float) -> Outcome:
-    """Time a training step of the examples' trainer, with masks and without."""
+    """Time a training step of the examples' trainer, with and without masks."""
     try:
         from benchmarks import training
         from segmentation.config import Config
         from segmentation.presets import CAMVID
-    except ImportError as error:  # the examples need more than the library does
+    except ImportError as error:  # the examples need more libraries than cowmask does
         problem = f"not run: {error}"
-        return Outcome({"problem": problem}, [problem], [training_target(problem)])
+        return Outcome({"problem": problem}, [problem], [targets_gpu.judge_training(problem)])
     tiny = Config(encoder="tu-lcnet_050", size=(32, 64), batch_size=2)
     config = tiny if options.smoke else replace(CAMVID, precision="bf16")
     results, share, peak = training.compare(config, "cowmix", Plan(options.rounds))
@@ -103,7 +133,7 @@ def run_training(options: Options, _: float) -> Outcome:
         "share of masks and mixing": share,
         "peak memory in all, bytes": peak,
     }
-    return Outcome(record, lines, [training_target(share)])
+    return Outcome(record, lines, [targets_gpu.judge_training(share)])
 
 
 def _memory(result: Result) -> str:
@@ -118,7 +148,7 @@ RUN = {"tests": run_tests, "masks": run_masks, "mixing": run_mixing, "training":
 
 
 def run(suite: str, options: Options, deadline: float) -> Outcome:
-    """Run one suite until about `deadline` (of time.monotonic()); one that fails leaves the others alone."""
+    """Run one suite until about `deadline`, by time.monotonic(). A suite that fails leaves the others alone."""
     outcome = attempt(lambda: RUN[suite](options, deadline))
     if isinstance(outcome, str):
         return Outcome({"problem": outcome}, [outcome], [f"NOT MET: {suite}: {outcome}"], good=False)

@@ -4,44 +4,43 @@ python -m benchmarks.mixing [--help]
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import cycle
 
 import torch
 import tyro
 from torch import Tensor
 
-from benchmarks import suites
+from benchmarks import suites, targets_cpu
+from benchmarks.candidates import mix_candidates
+from benchmarks.cases import MixCase, one_axis_at_a_time
 from benchmarks.cpu import CPU, Options, measure, write
-from benchmarks.peers import mix_peers
-from benchmarks.suites import MixCell
+from benchmarks.rivals import mix_rivals
 from benchmarks.tables import detail
-from benchmarks.targets import cpu_mix_targets
-from benchmarks.timing import Method
+from benchmarks.timing import Candidate, Candidates
 from cowmask import CutMix
 
-CELLS = [replace(MixCell(), batch=batch) for batch in (16, 8, 4)]
-SETS = 2  # of inputs and outputs that the calls rotate over
+CASES = one_axis_at_a_time(MixCase(), batch=(8, 4))
+SETS = 2  # of inputs and outputs that successive calls rotate over
 
 
-def methods(cell: MixCell) -> suites.Methods:
-    """Return what mixes a batch."""
-    images = cycle([torch.rand(cell.batch, 3, *cell.size) for _ in range(SETS)])
+def candidates(case: MixCase) -> Candidates:
+    """Return what is compared; every call mixes one batch."""
+    images = cycle([torch.rand(case.batch, 3, *case.size) for _ in range(SETS)])
 
-    def of_images(mixes: Callable[[Tensor], object]) -> Method:
-        return Method(lambda: mixes(next(images)))
+    def of_images(mixes: Callable[[Tensor], object]) -> Candidate:
+        return Candidate(lambda: mixes(next(images)))
 
-    others: dict[str, Callable[[Tensor], object] | str] = {"CutMix": CutMix(), **mix_peers()}
+    others: dict[str, Callable[[Tensor], object] | str] = {"CutMix": CutMix(), **mix_rivals()}
     return {
-        **suites.mix_methods(cell, CPU, SETS, "auto"),
+        **mix_candidates(case, CPU, SETS, "auto"),
         **{name: other if isinstance(other, str) else of_images(other) for name, other in others.items()},
     }
 
 
 def main(options: Options) -> None:
-    """Time the methods, print tables and targets."""
-    rows = measure(options, CELLS, methods)
-    tables = [*(detail(row, "torch.where", ["eager"]) for row in rows), cpu_mix_targets(rows)]
+    """Time the candidates, print tables and targets."""
+    rows = measure(options, CASES, candidates)
+    tables = [*(detail(row, "torch.where", ["eager"]) for row in rows), targets_cpu.judge_mixing(rows)]
     print("\n".join(line for table in tables for line in (*table, "")))
     print(f"Written: {write('mixing', options, {'cells': suites.record(rows)})}")
 

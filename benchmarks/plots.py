@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from benchmarks.peers import MaskCell
+from benchmarks.cases import MaskCase
 from benchmarks.suites import Row
 
 LABELS = {
@@ -15,11 +15,11 @@ LABELS = {
 }
 
 
-def draw(rows: Sequence[Row[MaskCell]], axis: str, value: Callable[[MaskCell], float], path: Path) -> Path:
-    """Draw the median time of a mask by each method over one axis of the cells, quartiles as a band."""
+def draw(rows: Sequence[Row[MaskCase]], axis: str, value: Callable[[MaskCase], float], path: Path) -> Path:
+    """Draw the median time of a mask over one axis of the cases, a line for each candidate, quartiles as a band."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for index, name in enumerate(dict.fromkeys(name for row in rows for name in row.results)):
-        found = [(value(row.cell), row.results[name].eager, row.cell.items) for row in rows if name in row.results]
+        found = [(value(row.case), row.results[name].eager, row.case.items) for row in rows if name in row.results]
         points = [(x, [at / n * 1e3 for at in times]) for x, times, n in found if not isinstance(times, str)]
         if not points:
             continue
@@ -37,7 +37,7 @@ def draw(rows: Sequence[Row[MaskCell]], axis: str, value: Callable[[MaskCell], f
             zorder=3 if ours else 2,
         )
         axes.fill_between(places, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    ticks = sorted({value(row.cell) for row in rows})
+    ticks = sorted({value(row.case) for row in rows})
     axes.set(xscale="log", yscale="log", xlabel=LABELS[axis], ylabel="milliseconds per mask")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()

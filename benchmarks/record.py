@@ -1,4 +1,4 @@
-"""A record of where a suite ran, and the file that it writes."""
+"""Where a suite ran, and the file it writes."""
 
 import json
 import platform
@@ -27,7 +27,7 @@ LIBRARIES = (
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Return versions, hardware, threads and the commit; with a CUDA device, the card's too."""
+    """Return versions, hardware, threads and the commit; for a CUDA device, also the card."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A training step of the examples' trainer: CowMix against supervised learning, and what masks and mixing take of it.
+"""Training steps of the examples' trainer: a method against supervised learning, and the share of masks and mixing.
 
 python -m benchmarks.training --config.size 180 240 [--help]
 python -m benchmarks.training --method supervised --config.network deeplab2 --config.encoder resnet101 \
@@ -10,7 +10,6 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
@@ -19,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from benchmarks import cpu
-from benchmarks.timing import Method, Plan, Result, attempt, measure
+from benchmarks.timing import Candidate, Plan, Result, attempt, measure
 from segmentation.config import Config
 from segmentation.data.camvid import load_camvid
 from segmentation.data.street import load_street
@@ -29,16 +28,16 @@ from segmentation.trainer import Trainer
 
 @dataclass(frozen=True)
 class Options(cpu.Options):
-    """What to train, how to time it, and where to write; without --config.data on the built-in street scenes."""
+    """What to train, how to time it, and where to write. Without --config.data: on built-in street scenes."""
 
     config: Config = field(default_factory=Config)
     """Options of the trainer."""
-    method: Literal["supervised", "ict", "cutout", "cutmix", "cowout", "cowmix"] = "cowmix"
-    """What is compared with supervised learning, if it is not that itself."""
+    method: MethodName = "cowmix"
+    """Method to compare with supervised learning; `supervised` is timed alone."""
 
 
 def share_of_masks(trainer: Trainer, steps: int) -> float:
-    """Return the share of a step's time, on the device that computes it, spent drawing and applying masks."""
+    """Return the share of masks and mixing in the device time of a step."""
     on_gpu = trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiler:
@@ -51,27 +50,33 @@ def share_of_masks(trainer: Trainer, steps: int) -> float:
         if event.device_type.name == "CPU" and event.key in ("step", "cowmask")
     }
     if not on_gpu:
-        return ranges["cowmask"] / ranges["step"]
-    # Not the step's own range: the backward pass launches its kernels from another thread.
+        return ranges.get("cowmask", 0.0) / ranges["step"]
+    # Not the range of the step: the backward pass launches its kernels from another thread.
     kernels = [event for event in profiler.key_averages() if event.device_type.name == "CUDA"]
-    return ranges["cowmask"] / sum(event.self_device_time_total for event in kernels if not event.is_user_annotation)
+    return ranges.get("cowmask", 0.0) / sum(
+        event.self_device_time_total for event in kernels if not event.is_user_annotation
+    )
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the bytes that this process has taken at most so far: resident, or of a GPU allocated."""
+    """Return the peak memory of this process, bytes: allocated on a GPU, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, Result], float | str, int]:
-    """Return what a step takes, supervised and by the method; the share of masks and mixing; peak memory in all."""
+    """Time steps of supervised training and of a method.
+
+    Returns:
+        Results by method; the share of masks and mixing, or why there is none; peak memory of the process, bytes.
+    """
     data = load_camvid(config.data[0], config.size) if config.data else load_street(config.size)
     with tempfile.TemporaryDirectory() as folder:
-        names: tuple[MethodName, ...] = ("supervised", method) if method != "supervised" else ("supervised",)
+        names: dict[MethodName, None] = dict.fromkeys(("supervised", method))
         trainers = {name: Trainer(replace(config, out=Path(folder)), data, name) for name in names}
         steps = {
-            str(name): Method(trainer.step, no_graph="a step is not captured") for name, trainer in trainers.items()
+            str(name): Candidate(trainer.step, no_graph="a step is not captured") for name, trainer in trainers.items()
         }
         device = trainers[method].device
         results, peak = measure(steps, device, plan), peak_memory(device)
@@ -88,8 +93,9 @@ def main(options: Options) -> None:
         print(f"{name:<12} {1 / median:6.2f} iterations per second")
     if len(results) > 1:
         ratio = quartiles[options.method][1] / quartiles["supervised"][1]
-        part = share if isinstance(share, str) else f"{share:.2%} of it"
-        print(f"A step of {options.method} takes {ratio:.2f} of a supervised one; masks and mixing are {part}.")
+        part = share if isinstance(share, str) else f"{share:.2%}"
+        print(f"A step of {options.method} takes {ratio:.2f} times as long as a supervised one.")
+        print(f"Masks and mixing in it: {part}.")
     print(f"Peak memory of the process, with {' and '.join(results)} in it: {peak / 2**30:.2f} GiB")
     found = {
         "options": options_of(options.config),
@@ -102,7 +108,7 @@ def main(options: Options) -> None:
 
 
 def options_of(config: Config) -> dict[str, str]:
-    """Return the options as they are recorded: without paths, which name nothing elsewhere."""
+    """Return the options to record, without paths, which mean nothing elsewhere."""
     return {key: str(value) for key, value in asdict(config).items() if key not in ("data", "out")}
 
 

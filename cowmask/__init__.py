@@ -1,4 +1,4 @@
-"""Batched cow masks and box masks, and the mixing and erasing augmentations built on them, on the GPU."""
+"""Batched cow masks and box masks, and the mixing and erasing augmentations built on them, where the images are."""
 
 from cowmask.consistency import consistency_loss
 from cowmask.masks import box_masks, cow_masks

@@ -1,4 +1,4 @@
-"""Which backend computes: torch, or the Triton kernels."""
+"""Choose the backend that computes: torch, or the Triton kernels."""
 
 import importlib.util
 import os
@@ -10,11 +10,9 @@ BACKENDS = ("auto", "torch", "triton")
 
 
 def use_triton(backend: str, device: torch.device) -> bool:
-    """Tell whether the kernels are to compute on a device; refuse to, if they are asked for by name and cannot."""
-    if backend == "torch" or (backend == "auto" and device.type == "cpu"):
-        return False
+    """Tell whether the Triton kernels compute on a device. Raise if they are asked for by name and cannot."""
     interpreted = os.environ.get("TRITON_INTERPRET", "0") == "1"
-    if backend == "auto" and (interpreted or device.type != "cuda"):
+    if backend == "torch" or (backend == "auto" and (interpreted or device.type != "cuda")):
         return False
     problem = _problem(device.type, interpreted)
     if backend == "triton" and problem is not None:
@@ -33,7 +31,7 @@ def _problem(device_type: str, interpreted: bool) -> str | None:
     from triton.runtime import driver
 
     try:
-        driver.active.get_current_target()  # compiles its glue, for which there may be no compiler
+        driver.active.get_current_target()  # needs a C compiler, which may be missing
     except Exception as error:
         return f"Triton found no GPU that it can use ({error})"
     return None

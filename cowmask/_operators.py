@@ -1,4 +1,4 @@
-"""Custom operators: what a compiler must not look into. It learns their shapes, and calls them as they are."""
+"""Make functions custom operators. A compiler learns the shapes of an operator and calls it without tracing it."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
@@ -14,11 +14,14 @@ _library = torch.library.Library("cowmask", "DEF")
 def operator(
     schema: str, shapes: Callable[..., Any], *, random: bool = False, gradients: tuple[Callable[..., Any], ...] = ()
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Make a function the operator `torch.ops.cowmask.<name>` of a schema "name(arguments) -> results".
+    """Make the decorated function the operator `torch.ops.cowmask.<name>`.
 
-    `shapes` takes the same arguments and returns empty tensors like the results. Two equal calls of a `random`
-    operator are never made one, and none is made again in a backward pass. `gradients` are two functions: one that
-    saves what the other, the backward pass, needs (see `torch.library.register_autograd`).
+    Args:
+        schema: "name(arguments) -> results", as for `torch.library.define`.
+        shapes: Takes the operator's arguments, and returns empty tensors like its results.
+        random: Whether the operator draws. A compiler then merges no equal calls, and repeats none in a backward pass.
+        gradients: Two functions, as for `torch.library.register_autograd`: one saves what the other, the backward
+            pass, needs. Without them the operator is not differentiable.
     """
     name = schema.partition("(")[0]
 

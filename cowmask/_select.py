@@ -1,4 +1,4 @@
-"""Select by masks with the Triton kernel: one operator for several tensors, differentiable."""
+"""The differentiable operator that selects by masks in several tensors, by the Triton kernel or by torch."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +14,7 @@ Tensors = Sequence[Tensor]
 
 
 def _empty(a: Tensors, b: Tensors, *_: Any) -> list[Tensor]:
-    # Laid out like the one that is not a value for all.
+    # Copy the memory layout of `a`, unless `a` is an expanded scalar (a fill value); then copy that of `b`.
     return [torch.empty_like(y if 0 in x.stride() else x) for x, y in zip(a, b, strict=True)]
 
 
@@ -24,11 +24,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: A
 
 
 def _gradients(ctx: Any, grads: Tensors) -> tuple[Any, ...]:
-    """Return the gradients of `a`, where the mask is False, and of `b`, where it is True."""
+    """Pass the gradient on to `a` where the mask is False and to `b` where the mask is True."""
     masks, zeros = ctx.saved_tensors, [grad.new_zeros(()).expand_as(grad) for grad in grads]
     of_a: Any = [None] * len(masks)
     of_b: Any = [None] * len(masks)
     needs_a, needs_b, *_ = ctx.needs_input_grad
+    # Forward, out[i + out_roll] takes b[i + b_roll]. So the gradient of b is the same selection with the rolls swapped.
     if any(needs_a):
         unrolled = [grad.roll(-ctx.out_roll, 0) if ctx.out_roll else grad for grad in grads]
         of_a = select(unrolled, zeros, masks, 0, 0, ctx.backend)
@@ -43,9 +44,9 @@ def _gradients(ctx: Any, grads: Tensors) -> tuple[Any, ...]:
     gradients=(_save, _gradients),
 )
 def select(a: Tensors, b: Tensors, masks: Tensors, b_roll: int, out_roll: int, backend: str) -> list[Tensor]:
-    """Return `where(mask, b.roll(-b_roll, 0), a).roll(out_roll, 0)` for each of several a and b with bool masks.
+    """Return `where(mask, b.roll(-b_roll, 0), a).roll(out_roll, 0)` for each a, b and bool mask of one shape.
 
-    A mask has the shape of its tensors. "auto" leaves to torch what the kernel cannot do, or not well.
+    `backend="auto"` selects by torch where the kernel cannot, or would be slow.
     """
     outputs = _empty(a, b)
     for tensors in zip(outputs, a, b, masks, strict=True):
@@ -55,7 +56,7 @@ def select(a: Tensors, b: Tensors, masks: Tensors, b_roll: int, out_roll: int, b
 
 
 def _by_kernel(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_roll: int, backend: str) -> bool:
-    """Select by the kernel if it is the way, and tell whether it is."""
+    """Select by the kernel and return True. Return False where torch has to, or should, select."""
     if not use_triton(backend, out.device):
         return False
     from cowmask.kernels import mix
@@ -63,12 +64,12 @@ def _by_kernel(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out
     plan = mix.plan(out, a, b, mask, rolled=b_roll != 0 or out_roll != 0)
     if plan is None and backend == "triton":
         raise ValueError(
-            f'backend="triton" takes elements of 1 to 8 bytes and {mix.OUTER + 1} axes that cannot be merged, got '
+            f'backend="triton" takes elements of 1 to 8 bytes and {mix.OUTER_AXES + 1} axes that cannot be merged, got '
             f"{a.dtype} of shape {tuple(a.shape)} and strides {a.stride()} and {b.stride()}: try .contiguous()"
         )
-    if plan is None or not (plan.is_fast() or backend == "triton"):
+    if plan is None or not (plan.is_worthwhile() or backend == "triton"):
         return False
-    mix.select(out, a, b, mask, plan, b_roll=b_roll, out_roll=out_roll)
+    mix.launch_select(out, a, b, mask, plan, b_roll=b_roll, out_roll=out_roll)
     return True
 
 
@@ -77,7 +78,8 @@ def _by_torch(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_
         torch.where(mask, b, a, out=out)
         return
     n = len(out)
-    for start, end in pairwise(sorted({0, n - b_roll, n - out_roll, n})):  # where no index goes round the end
+    # Between these rows, neither index wraps round the end of the batch: slices serve, and no rolled copy is made.
+    for start, end in pairwise(sorted({0, n - b_roll, n - out_roll, n})):
         rows, from_b, to_out = (
             slice(first, first + end - start) for first in (start, (start + b_roll) % n, (start + out_roll) % n)
         )

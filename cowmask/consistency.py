@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cowmask import _checks
-from cowmask._operators import operator
+from cowmask._checks import arguments, predictions
 
 Distance = Literal["mse", "bce", "ce"]
 
@@ -21,7 +20,7 @@ def consistency_loss(
     per_pixel: bool = False,
     distance: Distance = "mse",
 ) -> Tensor:
-    """Return how far the student is from the teacher, scaled by how sure the teacher is.
+    """Return how far the student is from the teacher, scaled by the confidence of the teacher.
 
         d = mean_k (softmax(s) - t)^2
         c = [max_k t > threshold], averaged over the valid pixels unless `per_pixel`
@@ -29,44 +28,42 @@ def consistency_loss(
 
     Args:
         student_logits: `s`, (B, K, *size) or (B, K), floating.
-        teacher_probs: `t`, probabilities of the same shape. Mixed like the student's images, for mixing methods.
-        mask: Weight of each pixel, bool or floating, (B, 1, *size): for erasing methods, the mask that erased. The
-            pixels it leaves out stay in the denominator, as in Listing 2.
-        valid: Pixels that count at all, bool, (B, 1, *size) or (B, *size). Padding is not valid: it is neither in the
-            sum nor in the denominator nor in the confidence.
-        threshold: Probability above which the teacher is confident. 0.97 is the paper's (appendix C.3.4).
-        per_pixel: False scales the whole loss by the mean confidence, as the paper does; True masks each pixel.
+        teacher_probs: `t`, probabilities of the same shape. For mixing methods, mixed like the student's images.
+        mask: Weight of each pixel, bool or floating, (B, 1, *size). For erasing methods, the mask that erased. Erased
+            pixels stay in the denominator, as in Listing 2.
+        valid: Pixels that count at all, bool, (B, 1, *size) or (B, *size). Other pixels, such as padding, are left out
+            of the sum, of the denominator and of the confidence.
+        threshold: Probability above which the teacher is confident. The paper takes 0.97 (appendix C.3.4).
+        per_pixel: False scales the whole loss by the mean confidence, as the paper does. True masks each pixel.
         distance: "mse"; "bce", the mean over classes of the binary cross-entropy of the probabilities (appendix A);
             or "ce", `-sum_k t log softmax(s)`.
 
     Returns:
-        A scalar, float32, differentiable in both inputs; 0 if no pixel is valid.
+        A float32 scalar, differentiable in both inputs. It is 0 if no pixel is valid.
 
     Raises:
-        TypeError, ValueError: An argument is of the wrong type, shape or range.
+        TypeError, ValueError: An argument has the wrong type, shape or range.
 
     Reference:
-        French et al. 2019, Listings 2 and 3. Weight it by 10 (good from 3 to 30, Figure 8).
+        French et al. 2019, Listings 2 and 3. Weight the loss by 10 (good from 3 to 30, Figure 8).
 
     Example:
         >>> logits, probs = torch.zeros(2, 5, 8, 8), torch.eye(5)[torch.zeros(2, 8, 8).long()].movedim(-1, 1)
         >>> consistency_loss(logits, probs)
         tensor(0.1600)
     """
-    _check_predictions(student_logits, teacher_probs)
-    threshold = _checks.number("threshold", threshold, _checks.FRACTION)
-    _checks.flag("per_pixel", per_pixel)
-    _checks.choice("distance", distance, ("mse", "bce", "ce"))
-    weight = None if mask is None else _pixel_map("mask", mask, student_logits)
-    if valid is not None and _checks.tensor("valid", valid).dtype != torch.bool:
-        raise TypeError(f"valid must be bool, got {valid.dtype}: try valid.bool()")
-    counted = None if valid is None else _pixel_map("valid", valid, student_logits)
+    predictions.pair(student_logits, teacher_probs)
+    threshold = arguments.number("threshold", threshold, arguments.FRACTION)
+    arguments.flag("per_pixel", per_pixel)
+    arguments.choice("distance", distance, ("mse", "bce", "ce"))
+    weight = None if mask is None else predictions.pixel_map("mask", mask, student_logits)
+    counted = None if valid is None else predictions.valid_pixels(valid, student_logits)
 
     student, teacher = student_logits.float(), teacher_probs.float()
     if counted is not None:
-        # Selected, not multiplied: what the networks say of padding may be NaN, and so would the gradient be.
+        # Predictions of padding may be NaN. Multiplied by 0 they would stay NaN, as would their gradients.
         student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
-    _check_probabilities(teacher.detach())
+    predictions.in_unit_range(teacher.detach())
     terms = _distances(student, teacher, distance)  # (B, *size)
     confident = (teacher.amax(1) > threshold).float()  # (B, *size)
     if weight is not None:
@@ -87,56 +84,6 @@ def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
     log_student = logits.log_softmax(1)
     if distance == "ce":
         return -(teacher * log_student).sum(1)
-    # Clamped at what float32 resolves: a student that is certain would have an infinite loss, and no gradient but NaN.
+    # For a student that is certain, 1 - p is 0, the loss infinite and the gradient NaN. So 1 - p is clamped.
     log_other = (1 - logits.softmax(1)).clamp(min=torch.finfo(torch.float32).eps).log()
     return -(teacher * log_student + (1 - teacher) * log_other).mean(1)
-
-
-@operator("check_probabilities(Tensor probs) -> ()", lambda _: None)
-def _check_probabilities(probs: Tensor) -> None:
-    # Read where nothing has to be waited for; an operator, so that a compiler does not try to.
-    if probs.device.type == "cpu" and ((probs < -0.01) | (probs > 1.01)).any():  # 16-bit softmax exceeds 1 a little
-        raise ValueError(
-            f"teacher_probs must be in [0, 1], got {probs.min():g} to {probs.max():g}: pass logits.softmax(1)"
-        )
-
-
-def _check_predictions(student_logits: Tensor, teacher_probs: Tensor) -> None:
-    for name, value in (("student_logits", student_logits), ("teacher_probs", teacher_probs)):
-        if not _checks.tensor(name, value).dtype.is_floating_point:
-            raise TypeError(f"{name} must be floating, got {value.dtype}")
-    if student_logits.ndim < 2 or not student_logits.numel():
-        raise ValueError(
-            f"student_logits must be (B, K, *size) or (B, K), not empty, got {tuple(student_logits.shape)}"
-        )
-    if student_logits.shape[1] == 1:
-        raise ValueError(
-            "student_logits must have a class axis of 2 or more, got (B, 1, ...), whose softmax is 1: for a sigmoid "
-            "output pass torch.cat((zeros, logits), 1) and torch.cat((1 - probs, probs), 1)"
-        )
-    if student_logits.shape != teacher_probs.shape:
-        raise ValueError(
-            f"student_logits and teacher_probs must have the same shape, got {tuple(student_logits.shape)} and "
-            f"{tuple(teacher_probs.shape)}"
-        )
-    if student_logits.device != teacher_probs.device:
-        raise ValueError(
-            f"student_logits and teacher_probs must be on one device, got {student_logits.device} and "
-            f"{teacher_probs.device}"
-        )
-
-
-def _pixel_map(name: str, value: Tensor, logits: Tensor) -> Tensor:
-    """Return `mask` or `valid` as (B, *size), or with axes of 1 that broadcast to it."""
-    if _checks.tensor(name, value).dtype != torch.bool and not value.dtype.is_floating_point:
-        raise TypeError(f"{name} must be bool or floating, got {value.dtype}: try {name}.bool()")
-    if value.device != logits.device:
-        raise ValueError(f"{name} is on {value.device}, but the predictions are on {logits.device}")
-    pixels = logits[:, 0].shape  # (B, *size)
-    squeezed = value[:, 0] if value.ndim == logits.ndim and value.shape[1] == 1 else value
-    if squeezed.ndim != len(pixels) or any(v not in (1, p) for v, p in zip(squeezed.shape, pixels, strict=True)):
-        raise ValueError(
-            f"{name} of shape {tuple(value.shape)} does not fit predictions {tuple(logits.shape)}: "
-            f"pass {(pixels[0], 1, *pixels[1:])}"
-        )
-    return squeezed

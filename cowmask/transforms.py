@@ -3,8 +3,8 @@
 French et al. 2019 (CowMix, CowOut), Yun et al. 2019 (CutMix), DeVries & Taylor 2017 (Cutout), Zhang et al. 2018
 (mixup).
 
-Every transform draws with `sample(images, generator)` and applies with `forward(images, *targets)`; there is no state
-between calls, and train() and eval() change nothing.
+Every transform draws with `sample(images, generator)` and applies with `forward(images, *targets)`. A transform keeps
+no state between calls, and train() and eval() change nothing.
 """
 
 import inspect
@@ -15,9 +15,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cowmask import _checks, _tensors
+from cowmask._checks import arguments, batches
 from cowmask.masks import box_masks, constant_masks, cow_masks
-from cowmask.mixing import erase, fill_like, mix_labels, mix_together, one_hot
+from cowmask.mixing import erase, mix_batch, one_hot
 
 
 class _Transform(nn.Module):
@@ -32,7 +32,7 @@ class _Transform(nn.Module):
 class _Mixer(_Transform):
     def __init__(self, num_classes: int | None) -> None:
         super().__init__()
-        self.num_classes = None if num_classes is None else _checks.count("num_classes", num_classes)
+        self.num_classes = None if num_classes is None else arguments.positive_int("num_classes", num_classes)
 
     def forward(
         self,
@@ -42,45 +42,33 @@ class _Mixer(_Transform):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Mix images, and their targets with the same mask.
+        """Mix images and their targets with the same mask.
 
         Args:
             images: (B, C, *size), 1 to 3 spatial axes.
-            targets: Dense targets, batch first and last axes equal to the images' size, with one axis between or
-                none, of any dtype: selected, never blended (MixUp blends floating ones and refuses the rest). Or
-                labels, (B,) integer (needs `num_classes`) or (B, K) floating: mixed by the area measured.
-            partner: What to mix in, as many tensors as are mixed, of the same shapes. Without it image i is mixed
-                with image i - 1 of the batch.
-            mask: Masks to apply, (B, 1, *size), in place of drawn ones.
-            generator: Source of randomness, on the device of the images; torch's default generator without it.
+            targets: Dense targets (B, *size) or (B, X, *size), of any dtype, which are selected and never blended.
+                (MixUp blends floating ones and refuses the rest.) Or labels, (B,) integer (needs `num_classes`) or
+                (B, K) floating, which are mixed by the measured area.
+            partner: What to mix in: as many tensors as are mixed, of the same shapes. None mixes image i with image
+                i - 1 of the batch.
+            mask: Masks to apply, (B, 1, *size), in place of drawn masks.
+            generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
-            The mixed tensors, as many as came: one tensor, or a tuple.
+            As many mixed tensors as came: one tensor, or a tuple.
 
         Raises:
-            TypeError, ValueError: A tensor is of the wrong type or shape; a batch of one comes without `partner`.
+            TypeError, ValueError: A tensor has the wrong type or shape, or a batch of one comes without `partner`.
         """
-        _checks.draw_device(generator, _tensors.images(images).device)
-        tensors = (images, *(_checks.tensor(f"targets[{position}]", target) for position, target in enumerate(targets)))
-        partners = _tensors.partners(partner, tensors)
-        are_labels = [False] + [_tensors.is_labels(position, target, images) for position, target in enumerate(targets)]
-        pairs = [
-            (self._prepared(x, is_label), None if other is None else self._prepared(other, is_label))
-            for x, other, is_label in zip(tensors, partners, are_labels, strict=True)
-        ]
-        mask = self.sample(images, generator) if mask is None else _tensors.image_masks(mask, images)
-        dense, others = zip(
-            *(pair for pair, is_label in zip(pairs, are_labels, strict=True) if not is_label), strict=True
-        )
-        mixed_dense = iter(mix_together(dense, None if partner is None else others, mask))
-        mixed = tuple(
-            mix_labels(x, other, mask) if is_label else next(mixed_dense)
-            for (x, other), is_label in zip(pairs, are_labels, strict=True)
-        )
-        return mixed[0] if len(mixed) == 1 else mixed
+        tensors, partners, label_positions = batches.mixing_inputs(images, targets, partner, generator)
+        tensors = [self._as_mixable(x, i in label_positions) for i, x in enumerate(tensors)]
+        partners = partners and [self._as_mixable(x, i in label_positions) for i, x in enumerate(partners)]
+        mask = self.sample(images, generator) if mask is None else batches.image_masks(mask, images)
+        mixed = mix_batch(tensors, partners, mask, label_positions)
+        return mixed[0] if len(mixed) == 1 else tuple(mixed)
 
-    def _prepared(self, x: Tensor, is_label: bool) -> Tensor:
-        """Return x as it can be mixed: labels as (B, K)."""
+    def _as_mixable(self, x: Tensor, is_label: bool) -> Tensor:
+        """Return dense tensors as they are, and labels as (B, K)."""
         if not is_label:
             return x
         if x.ndim == 1 and self.num_classes is None:
@@ -98,29 +86,29 @@ class _Eraser(_Transform):
         if isinstance(fill, Tensor):
             self.register_buffer("fill", fill, persistent=False)  # follows .to(device)
         else:
-            self.fill = _checks.number("fill", fill, _checks.Bounds(), _checks.FILL)
+            self.fill = arguments.number("fill", fill, arguments.Interval(), arguments.FILL)
 
     def forward(
         self, images: Tensor, *targets: Any, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Any:
-        """Erase parts of images; targets pass through.
+        """Erase parts of images, and pass targets through.
 
         Args:
             images: (B, C, *size), 1 to 3 spatial axes.
-            targets: Anything; returned as it is.
-            mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn ones. Draw them with `sample` to pass
-                them to `consistency_loss` too.
-            generator: Source of randomness, on the device of the images; torch's default generator without it.
+            targets: Anything; returned unchanged.
+            mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn masks. Draw masks with `sample` first
+                if `consistency_loss` needs them too.
+            generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
             The erased images, or a tuple of them and the targets.
 
         Raises:
-            TypeError, ValueError: A tensor is of the wrong type or shape.
+            TypeError, ValueError: A tensor has the wrong type or shape.
         """
-        _checks.draw_device(generator, _tensors.images(images).device)
-        fill = fill_like(images, self.fill)
-        mask = self.sample(images, generator) if mask is None else _tensors.image_masks(mask, images)
+        batches.image_batch(images, generator)
+        fill = batches.fill_like(images, self.fill)
+        mask = self.sample(images, generator) if mask is None else batches.image_masks(mask, images)
         return (erase(images, mask, fill), *targets) if targets else erase(images, mask, fill)
 
 
@@ -129,9 +117,9 @@ class CowMix(_Mixer):
     """Mix images by cow masks.
 
     Args:
-        sigma: As for `cow_masks`: pixels, log-uniform in a range for each image. The paper's is 4-16 at 480x360 and
-            twice that for images with larger features; scale it with the shorter side.
-        proportion: Expected fraction taken from the partner, in [0, 1]. The paper's is 0.5.
+        sigma: As for `cow_masks`: pixels, log-uniform in a range for each image. The paper takes 4-16 at 480x360, and
+            twice that for images with larger features. Scale sigma with the shorter side.
+        proportion: Expected fraction taken from the partner, in [0, 1]. The paper takes 0.5.
         spacing: As for `cow_masks`.
         num_classes: Number of classes of integer labels (B,).
 
@@ -147,15 +135,15 @@ class CowMix(_Mixer):
 
     def __init__(
         self,
-        sigma: _checks.Values = (4, 16),
-        proportion: _checks.Values = 0.5,
+        sigma: arguments.Values = (4, 16),
+        proportion: arguments.Values = 0.5,
         *,
         spacing: Sequence[float] | None = None,
         num_classes: int | None = None,
     ) -> None:
         super().__init__(num_classes)
-        _checks.cow_settings(sigma, proportion, spacing)
-        self.sigma, self.proportion, self.spacing = _plain(sigma), _plain(proportion), spacing
+        arguments.cow_settings(sigma, proportion, spacing)
+        self.sigma, self.proportion, self.spacing = _detached(sigma), _detached(proportion), spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = taken from the partner, on the device of the images."""
@@ -168,10 +156,10 @@ class CowOut(_Eraser):
 
     Args:
         sigma: As for `cow_masks`: pixels, log-uniform in a range for each image.
-        proportion: Expected fraction *kept* (the paper's word), in [0, 1]; uniform in a range for each image.
+        proportion: Expected fraction *kept* (the paper's word), in [0, 1]: a number, or a range to draw from uniformly
+            for each image.
         spacing: As for `cow_masks`.
-        fill: Put where the image is erased: a number, or a tensor such as (C, 1, 1). 0 is the mean of a normalised
-            image.
+        fill: What erased pixels become: a number, or a tensor such as (C, 1, 1). 0 is the mean of a normalised image.
 
     Reference:
         French et al. 2019, section 3.4 and Listing 2.
@@ -185,15 +173,15 @@ class CowOut(_Eraser):
 
     def __init__(
         self,
-        sigma: _checks.Values = (4, 16),
-        proportion: _checks.Values = (0.0, 1.0),
+        sigma: arguments.Values = (4, 16),
+        proportion: arguments.Values = (0.0, 1.0),
         *,
         spacing: Sequence[float] | None = None,
         fill: float | Tensor = 0.0,
     ) -> None:
         super().__init__(fill)
-        _checks.cow_settings(sigma, proportion, spacing)
-        self.sigma, self.proportion, self.spacing = _plain(sigma), _plain(proportion), spacing
+        arguments.cow_settings(sigma, proportion, spacing)
+        self.sigma, self.proportion, self.spacing = _detached(sigma), _detached(proportion), spacing
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = kept, on the device of the images."""
@@ -221,7 +209,7 @@ class CutMix(_Mixer):
 
     def __init__(
         self,
-        area: _checks.Values = 0.5,
+        area: arguments.Values = 0.5,
         aspect: float | None = None,
         *,
         n_boxes: int = 1,
@@ -229,8 +217,8 @@ class CutMix(_Mixer):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(num_classes)
-        _checks.box_settings(area, aspect, n_boxes, clip)
-        self.area, self.aspect, self.n_boxes, self.clip = _plain(area), aspect, n_boxes, clip
+        arguments.box_settings(area, aspect, n_boxes, clip)
+        self.area, self.aspect, self.n_boxes, self.clip = _detached(area), aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = taken from the partner, on the device of the images."""
@@ -244,7 +232,7 @@ class CutOut(_Eraser):
     Args:
         area: Fraction *erased*, in [0, 1], as for `box_masks` (`CowOut.proportion` is the fraction kept).
         aspect, n_boxes, clip: As for `box_masks`. The original Cutout is a square: `aspect=1, clip=True`.
-        fill: Put where the image is erased: a number, or a tensor such as (C, 1, 1).
+        fill: What erased pixels become: a number, or a tensor such as (C, 1, 1).
 
     Reference:
         French et al. 2019, section 3.3 and Listing 2; DeVries & Taylor 2017.
@@ -256,7 +244,7 @@ class CutOut(_Eraser):
 
     def __init__(
         self,
-        area: _checks.Values = (0.0, 1.0),
+        area: arguments.Values = (0.0, 1.0),
         aspect: float | None = None,
         *,
         n_boxes: int = 1,
@@ -264,8 +252,8 @@ class CutOut(_Eraser):
         fill: float | Tensor = 0.0,
     ) -> None:
         super().__init__(fill)
-        _checks.box_settings(area, aspect, n_boxes, clip)
-        self.area, self.aspect, self.n_boxes, self.clip = _plain(area), aspect, n_boxes, clip
+        arguments.box_settings(area, aspect, n_boxes, clip)
+        self.area, self.aspect, self.n_boxes, self.clip = _detached(area), aspect, n_boxes, clip
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw bool masks (B, 1, *size), True = kept, on the device of the images."""
@@ -277,7 +265,8 @@ class MixUp(_Mixer):
     """Blend images with one weight per image.
 
     Args:
-        alpha: The partner's weight is Beta(alpha, alpha), above 0: near 0 or 1 for small alpha, uniform at 1.
+        alpha: Above 0. The partner's weight is drawn from Beta(alpha, alpha): uniform at alpha 1, and near 0 or 1 for a
+            small alpha.
         num_classes: Number of classes of integer labels (B,).
 
     Reference:
@@ -291,29 +280,29 @@ class MixUp(_Mixer):
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int | None = None) -> None:
         super().__init__(num_classes)
-        self.alpha = _checks.number("alpha", alpha, _checks.POSITIVE)
+        self.alpha = arguments.number("alpha", alpha, arguments.POSITIVE)
 
     def sample(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw the partner's weights (B, 1, 1, ...) float32 in [0, 1], on the device of the images."""
-        _tensors.images(images)
+        batches.image_batch(images)
         return constant_masks(len(images), images.ndim - 2, self.alpha, generator, images.device)
 
-    def _prepared(self, x: Tensor, is_label: bool) -> Tensor:
+    def _as_mixable(self, x: Tensor, is_label: bool) -> Tensor:
         if not is_label and not x.dtype.is_floating_point:
             raise TypeError(
                 f"MixUp blends: images and dense targets must be floating, got {x.dtype}: "
                 "pass images.float(), and probabilities or one-hot for class indices"
             )
-        return super()._prepared(x, is_label)
+        return super()._as_mixable(x, is_label)
 
 
-def _plain(values: _checks.Values) -> _checks.Values:
-    return values.detach() if isinstance(values, Tensor) else values  # no parameter of the module
+def _detached(values: arguments.Values) -> arguments.Values:
+    return values.detach() if isinstance(values, Tensor) else values  # so that a Parameter does not become the module's
 
 
 def _sample(
     draw: Callable[..., Tensor], images: Tensor, generator: torch.Generator | None, *args: Any, **options: Any
 ) -> Tensor:
     """Draw one mask per image, on the images' device."""
-    size = _tensors.images(images).shape[2:]
+    size = batches.image_batch(images).shape[2:]
     return draw(len(images), size, *args, **options, generator=generator, device=images.device)

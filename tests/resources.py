@@ -1,4 +1,4 @@
-"""What the kernels take of a GPU, from compiling them for one that need not be there.
+"""What the kernels need of a GPU: read off code that is compiled for one, on a machine without one.
 
 python -m tests.resources    prints the tables of docs/kernels.md; must not run under TRITON_INTERPRET
 """
@@ -7,18 +7,19 @@ import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from cowmask import _backends, _spectral, cow_masks, erase, mix
+from cowmask import _backends, cow_masks, erase, mix
+from cowmask._engines.gains import n_coefficients
 from cowmask.kernels import draw as draw_module
 from cowmask.kernels import mix as mix_module
-from cowmask.mixing import mix_together
+from cowmask.mixing import mix_batch
 
 HOPPER = GPUTarget("cuda", 90, 32)
 # Of one multiprocessor of compute capability 9.0 (CUDA C++ Programming Guide, table of technical specifications).
@@ -26,14 +27,32 @@ REGISTERS, SHARED, WARPS, PROGRAMS = 65_536, 228 * 1024, 64, 32
 SECTOR = 32  # bytes that are read at once
 SHARED_RESERVED = 1024  # bytes, by the system, for each program
 
-COLUMNS = [
-    *("Kernel", "Case", "Registers", "Spilled, bytes", "Shared, KB", "Programs an SM", "Occupancy"),
-    *("Widest load, bytes", "Widest store, bytes", "Matrix product", "Bytes moved an element"),
-]
+
+class Compiled(NamedTuple):
+    """What one compiled case of a kernel needs."""
+
+    kernel: str
+    case: str
+    registers: int  # a thread
+    spilled: int  # bytes a thread
+    shared: int  # bytes a program
+    programs: int  # that a multiprocessor holds at once
+    occupancy: float  # warps at once, as a share of the most that a multiprocessor holds
+    widest_load: int  # bytes
+    widest_store: int  # bytes
+    matrix_product: str  # shape of a tensor core's product; "" without one
+    bytes_moved: float  # an element of the output
+
+
+class Sectors(NamedTuple):
+    """How much `mix` reads for masks of a range of sigma."""
+
+    sigma: tuple[float, float]  # pixels
+    by_dtype: dict[str, tuple[float, float]]  # images read, and bytes that `torch.where` moves over those `mix` moves
 
 
 class OfflineDriver:
-    """What Triton asks of a driver to compile; it can launch nothing."""
+    """What Triton's compiler asks of a driver. Nothing can be launched with it."""
 
     def get_current_target(self) -> GPUTarget:
         return HOPPER
@@ -46,7 +65,7 @@ class OfflineDriver:
 
 
 class Compiler:
-    """Stands where a kernel does: compiles what would be launched."""
+    """Replaces a kernel: compiles what would be launched."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
@@ -59,8 +78,8 @@ class Compiler:
         return compile_only
 
 
-def compiled(module: Any, name: str, call: Callable[..., object], *arguments: Any, **options: Any) -> Any:
-    """Return what one call of a function of ours would launch."""
+def compile_call(module: Any, name: str, call: Callable[..., object], *arguments: Any, **options: Any) -> Any:
+    """Return the compiled kernel that a call of a public function would launch."""
     kernel = getattr(module, name)
     compiler = Compiler(kernel)
     setattr(module, name, compiler)
@@ -71,8 +90,8 @@ def compiled(module: Any, name: str, call: Callable[..., object], *arguments: An
     return compiler.compiled
 
 
-def row(kernel: str, case: str, program: Any, bytes_moved: float) -> list[str]:
-    """Read off the compiled code what it takes."""
+def needs(kernel: str, case: str, program: Any, bytes_moved: float) -> Compiled:
+    """Read off the compiled code what it needs."""
     tools = Path(triton.__file__).parent / "backends/nvidia/bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(program.asm["cubin"])
@@ -93,61 +112,97 @@ def row(kernel: str, case: str, program: Any, bytes_moved: float) -> list[str]:
         for what in ("ld", "st")
     )
     products = re.findall(r"(?:wgmma\.mma_async|mma)\.sync\.aligned\.(m\d+n\d+k\d+)", code)
-    return [
-        *(kernel, case, str(registers), str(stack + local), f"{shared / 1024:g}", str(programs)),
-        *(f"{programs * warps / WARPS:.0%}", str(max(loaded + copied)), str(max(stored))),
-        *(products[0] if products else "", f"{bytes_moved:.1f}"),
-    ]
+    return Compiled(
+        kernel,
+        case,
+        registers=registers,
+        spilled=stack + local,
+        shared=shared,
+        programs=programs,
+        occupancy=programs * warps / WARPS,
+        widest_load=max(loaded + copied),
+        widest_store=max(stored),
+        matrix_product=products[0] if products else "",
+        bytes_moved=bytes_moved,
+    )
 
 
-def cases() -> list[list[str]]:
+def compiled() -> list[Compiled]:
     """Compile both kernels as the public functions launch them."""
-    rows = []
+    triton.runtime.driver.set_active(OfflineDriver())
+    _backends._problem = lambda *_: None  # type: ignore[assignment]
+    return [*draw_cases(), *mix_cases()]
+
+
+def draw_cases() -> Iterable[Compiled]:
     for precision in ("high", "highest"):
         for size in ((512, 512), (321, 321), (64, 64, 64)):
-            program = compiled(draw_module, "draw_kernel", cow_masks, 4, size, precision=precision)
-            lines = _spectral.n_coefficients(size[0], 4.0) / size[0] * (2 if precision == "high" else 4)
-            rows.append(row("draw", f"{'x'.join(map(str, size))}, {precision}", program, lines + 1))
+            program = compile_call(draw_module, "draw_kernel", cow_masks, 4, size, precision=precision)
+            lines = n_coefficients(size[0], 4.0) / size[0] * (2 if precision == "high" else 4)
+            yield needs("draw", f"{'x'.join(map(str, size))}, {precision}", program, lines + 1)
+
+
+def mix_cases() -> Iterable[Compiled]:
     images = torch.zeros(4, 3, 64, 64)
     odd, last = images[..., :63, :63].contiguous(), images.to(memory_format=torch.channels_last)
     inputs = {str(dtype)[6:]: images.to(dtype) for dtype in (torch.uint8, torch.bfloat16, torch.float32, torch.int64)}
     for case, x in (inputs | {"float32, channels last": last, "float32, odd size": odd}).items():
         mask = torch.zeros(len(x), 1, *x.shape[2:], dtype=torch.bool)
-        program = compiled(mix_module, "select_kernel", mix, x, x, mask)
-        rows.append(row("mix", case, program, 2 * x.element_size() + 1 / 3))  # three channels share a byte
+        program = compile_call(mix_module, "select_kernel", mix, x, x, mask)
+        yield needs("mix", case, program, 2 * x.element_size() + 1 / 3)  # three channels share a byte
     mask = images[:, :1] > 0
-    program = compiled(mix_module, "select_kernel", mix_together, [images], None, mask)
-    rows.append(row("mix", "float32, in the batch", program, 8 + 1 / 3))
-    program = compiled(mix_module, "select_kernel", erase, images, mask)
-    return [*rows, row("mix", "float32, erase half", program, 6 + 1 / 3)]
+    program = compile_call(mix_module, "select_kernel", mix_batch, [images], None, mask)
+    yield needs("mix", "float32, in the batch", program, 8 + 1 / 3)
+    program = compile_call(mix_module, "select_kernel", erase, images, mask)
+    yield needs("mix", "float32, erase half", program, 6 + 1 / 3)
 
 
-def sectors() -> list[list[str]]:
-    """Return how much `mix` reads, as a part of one image: a GPU reads 32 bytes whole if it needs any of them."""
+def sectors(n: int = 64) -> list[Sectors]:
+    """Count what `mix` reads for `n` masks: a GPU reads 32 bytes whole if it needs any of them."""
     torch.manual_seed(0)
     rows = []
     for sigma in ((1.0, 4.0), (4.0, 16.0), (8.0, 32.0)):
-        masks = cow_masks(64, (512, 512), sigma)
-        cells = [f"{sigma[0]:g}-{sigma[1]:g}"]
-        for itemsize in (4, 2, 1):
-            sector = masks.unflatten(-1, (-1, SECTOR // itemsize))
-            read = 1 + (sector.any(-1) & ~sector.all(-1)).float().mean().item()  # both images, where both are needed
-            mask = 1 / 3 / itemsize
-            cells += [f"{read:.2f}", f"{(3 + mask) / (read + 1 + mask):.2f}"]
-        rows.append(cells)
+        row = Sectors(sigma, {})
+        masks = cow_masks(n, (512, 512), sigma)
+        for dtype in (torch.float32, torch.bfloat16, torch.uint8):
+            sector = masks.unflatten(-1, (-1, SECTOR // dtype.itemsize))
+            both = (sector.any(-1) & ~sector.all(-1)).float().mean().item()  # both images, where both are needed
+            mask = 1 / 3 / dtype.itemsize
+            row.by_dtype[str(dtype)[6:]] = (1 + both, (3 + mask) / (1 + both + 1 + mask))
+        rows.append(row)
     return rows
 
 
+def print_table(columns: list[str], rows: Iterable[list[str]]) -> None:
+    for cells in (columns, ["---"] * len(columns), *rows):
+        print("|", " | ".join(cells), "|")
+
+
 def main() -> None:
-    """Print the tables."""
-    headings = [f"{name}: {what}" for name in ("float32", "bfloat16", "uint8") for what in ("read", "where / mix")]
-    for cells in (["Sigma, pixels", *headings], ["---"] * 7, *sectors()):
-        print("|", " | ".join(cells), "|")
+    """Print both tables in Markdown."""
+    read = sectors()
+    print_table(
+        ["Sigma, pixels", *(f"{dtype}: {what}" for dtype in read[0].by_dtype for what in ("read", "where / mix"))],
+        (
+            ["{:g}-{:g}".format(*row.sigma), *(f"{x:.2f}" for pair in row.by_dtype.values() for x in pair)]
+            for row in read
+        ),
+    )
     print()
-    triton.runtime.driver.set_active(OfflineDriver())
-    _backends._problem = lambda *_: None  # type: ignore[assignment]
-    for cells in (COLUMNS, ["---"] * len(COLUMNS), *cases()):
-        print("|", " | ".join(cells), "|")
+    print_table(
+        [
+            *("Kernel", "Case", "Registers", "Spilled, bytes", "Shared, KB", "Programs an SM", "Occupancy"),
+            *("Widest load, bytes", "Widest store, bytes", "Matrix product", "Bytes moved an element"),
+        ],
+        (
+            [
+                *(row.kernel, row.case, str(row.registers), str(row.spilled), f"{row.shared / 1024:g}"),
+                *(str(row.programs), f"{row.occupancy:.0%}", str(row.widest_load), str(row.widest_store)),
+                *(row.matrix_product, f"{row.bytes_moved:.1f}"),
+            ]
+            for row in compiled()
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmarks: that peers draw what they are compared with, and that a run measures and reports all it should."""
+"""The benchmarks: rivals draw the same masks as cowmask, and a run measures and reports everything."""
 
 import json
 import subprocess
@@ -14,70 +14,72 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import gpu
-from benchmarks.peers import MaskCell, listing_1, mask_peers
-from benchmarks.suites import MixCell, Row, mask_cells, mask_methods, mix_cells, mix_methods, record, run
+from benchmarks import gpu, targets_gpu
+from benchmarks.candidates import mask_candidates, mix_candidates
+from benchmarks.cases import MaskCase, MixCase
+from benchmarks.gpu_suites import MASK_CASES, MIX_CASES, SMOKE_MASK_CASES, SMOKE_MIX_CASES
+from benchmarks.rivals import listing_1, mask_rivals
+from benchmarks.suites import Row, record, run
 from benchmarks.tables import detail, overview
-from benchmarks.targets import mask_targets, mix_targets, training_target
-from benchmarks.timing import AbsentError, Method, Plan, Result, measure
+from benchmarks.timing import AbsentError, Candidate, Candidates, Plan, Result, measure
 from cowmask import cow_masks
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-CELL = MaskCell(16, (96, 128), (4.0, 4.0))
-PEERS = ("listing 1", "conv2d, grouped", "kornia", "torchvision", "FFT")
+CASE = MaskCase(16, (96, 128), (4.0, 4.0))
+RIVALS = ("listing 1", "conv2d, grouped", "kornia", "torchvision", "FFT")
 ON_A_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 everywhere = pytest.mark.parametrize(
     ("name", "device"),
     [
-        *((name, "cpu") for name in PEERS),
-        *(pytest.param(name, "cuda", marks=ON_A_GPU) for name in (*PEERS[1:], "cuDNN, grouped", "cupyx")),
+        *((name, "cpu") for name in RIVALS),
+        *(pytest.param(name, "cuda", marks=ON_A_GPU) for name in (*RIVALS[1:], "cuDNN, grouped", "cupyx")),
     ],
 )
 TIMES = [1.0, 2.0, 3.0]
 
 
-def draw(name: str, cell: MaskCell, device: str = "cpu") -> Tensor:
-    method = listing_1(cell) if name == "listing 1" else mask_peers(cell, torch.device(device))[name]
-    if method == "not installed":
+def draw(name: str, case: MaskCase, device: str = "cpu") -> Tensor:
+    candidate = listing_1(case) if name == "listing 1" else mask_rivals(case, torch.device(device))[name]
+    if candidate == "not installed":
         pytest.skip(f"{name} is not installed")
-    return called(method).cpu()
+    return called(candidate).cpu()
 
 
-def called(method: Method | str) -> Tensor:
-    assert isinstance(method, Method), method
-    returned: Any = method.call()
+def called(candidate: Candidate | str) -> Tensor:
+    assert isinstance(candidate, Candidate), candidate
+    returned: Any = candidate.call()
     return torch.from_numpy(returned) if isinstance(returned, np.ndarray) else returned
 
 
 def changes(drawn: Tensor) -> Tensor:
-    """Return the share of the pixels of each mask that differ from the pixel before, (n,)."""
+    """Return the share of pixels that differ from their left neighbour, for each mask, (n,)."""
     return (drawn[..., 1:] != drawn[..., :-1]).flatten(1).float().mean(1)
 
 
 @everywhere
-def test_a_peer_draws_the_same_masks(name: str, device: str) -> None:
-    drawn = draw(name, CELL, device)
+def test_a_rival_draws_the_same_masks(name: str, device: str) -> None:
+    drawn = draw(name, CASE, device)
     assert drawn.shape == (16, 1, 96, 128)
     assert drawn.dtype == torch.bool
     assert abs(float(drawn.float().mean()) - 0.5) < 0.03
     agreement = (drawn[1:] == drawn[:-1]).float().mean()
     assert 0.4 < float(agreement) < 0.6
-    ours = changes(cow_masks(CELL.n, CELL.size, CELL.sigma))
+    ours = changes(cow_masks(CASE.n, CASE.size, CASE.sigma))
     assert 0.85 < float(changes(drawn).mean() / ours.mean()) < 1.15
 
 
 @everywhere
-def test_a_peer_draws_a_sigma_for_each_mask(name: str, device: str) -> None:
-    found = changes(draw(name, MaskCell(64, (64, 96), (1.0, 16.0)), device))
+def test_a_rival_draws_a_sigma_for_each_mask(name: str, device: str) -> None:
+    found = changes(draw(name, MaskCase(64, (64, 96), (1.0, 16.0)), device))
     assert found.max() > 5 * found.min()
     # 1 / (sqrt(2) pi sigma) of the pixels: 0.056 at 4, the median of log-uniform sigmas, and 0.026 at 8.5.
     assert 0.04 < found.median() < 0.075
 
 
-@pytest.mark.parametrize("name", [name for name in PEERS if name != "listing 1"])
-def test_a_peer_gives_floats_where_the_cell_does(name: str) -> None:
-    drawn = draw(name, MaskCell(2, (24, 20), (2.0, 8.0), torch.float32))  # the taps are longer than the image
+@pytest.mark.parametrize("name", [name for name in RIVALS if name != "listing 1"])
+def test_a_rival_gives_floats_where_the_case_does(name: str) -> None:
+    drawn = draw(name, MaskCase(2, (24, 20), (2.0, 8.0), torch.float32))  # the taps are longer than the image
     assert drawn.dtype == torch.float32
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
 
@@ -85,12 +87,12 @@ def test_a_peer_gives_floats_where_the_cell_does(name: str) -> None:
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kornia", None)
     monkeypatch.delitem(sys.modules, "kornia.filters", raising=False)
-    peers = mask_peers(CELL, CPU)
-    assert peers["kornia"] == "not installed"
-    assert peers["cuDNN, grouped"] == "needs CUDA"
-    result = measure({"kornia": peers["kornia"]}, CPU, Plan(1))["kornia"]
+    rivals = mask_rivals(CASE, CPU)
+    assert rivals["kornia"] == "not installed"
+    assert rivals["cuDNN, grouped"] == "needs CUDA"
+    result = measure({"kornia": rivals["kornia"]}, CPU, Plan(1))["kornia"]
     assert result.eager == "not installed"
-    row = Row(CELL, {"cowmask": Result(TIMES, TIMES), "kornia": result})
+    row = Row(CASE, {"cowmask": Result(TIMES, TIMES), "kornia": result})
     assert any(line.startswith("kornia") and line.endswith("not installed") for line in detail(row, "cowmask"))
 
 
@@ -99,7 +101,7 @@ def test_measuring_leaves_out_what_fails_and_nothing_else() -> None:
         raise ValueError("too large\nfor this")
 
     calls: list[int] = []
-    found = measure({"fails": Method(fails), "runs": Method(lambda: calls.append(0))}, CPU, Plan(rounds=5))
+    found = measure({"fails": Candidate(fails), "runs": Candidate(lambda: calls.append(0))}, CPU, Plan(rounds=5))
     assert found["fails"].eager == "failed: ValueError: too large"
     with pytest.raises(AbsentError, match="too large"):
         _ = found["fails"].seconds
@@ -109,8 +111,8 @@ def test_measuring_leaves_out_what_fails_and_nothing_else() -> None:
     assert (found["runs"].regions, len(calls)) == (5, 3 + 5 * found["runs"].calls)
 
 
-def test_a_method_without_time_left_is_timed_once() -> None:
-    found = measure({"slow": Method(lambda: None)}, CPU, Plan(rounds=5, seconds=0.0))
+def test_a_candidate_without_time_left_is_timed_once() -> None:
+    found = measure({"slow": Candidate(lambda: None)}, CPU, Plan(rounds=5, seconds=0.0))
     assert found["slow"].regions == 1
 
 
@@ -123,15 +125,15 @@ def test_outputs_stay_alive_for_a_round_of_the_buffers() -> None:
         drawn.append(weakref.ref(out := torch.empty(1)))
         return out
 
-    measure({"draws": Method(call)}, CPU, Plan(rounds=8, sets=4))
+    measure({"draws": Candidate(call)}, CPU, Plan(rounds=8, sets=4))
     assert max(alive) == 4
 
 
-def test_mixing_rotates_over_its_buffers_and_all_methods_agree() -> None:
-    cell = MixCell(2, (8, 16))
-    methods = mix_methods(cell, CPU, 3, "torch")
-    outputs = {name: [called(method).clone() for _ in range(4)] for name, method in methods.items()}
-    assert outputs.keys() == cell.moved.keys()
+def test_mixing_rotates_over_its_buffers_and_all_candidates_agree() -> None:
+    case = MixCase(2, (8, 16))
+    candidates = mix_candidates(case, CPU, 3, "torch")
+    outputs = {name: [called(one).clone() for _ in range(4)] for name, one in candidates.items()}
+    assert outputs.keys() == case.moved.keys()
     for found in outputs.values():
         assert found[0].shape == (2, 3, 8, 16)
     for name in ("copy", "torch.where", "mix", "erase"):
@@ -143,74 +145,74 @@ def test_mixing_rotates_over_its_buffers_and_all_methods_agree() -> None:
         assert all(map(torch.equal, outputs[name], outputs[same]))
 
 
-def test_cells_cover_every_axis_one_at_a_time() -> None:
-    main, *others = mask_cells()
-    assert main == MaskCell(64, (512, 512), (4.0, 16.0), torch.bool)
+def test_cases_cover_every_axis_one_at_a_time() -> None:
+    main, *others = MASK_CASES
+    assert main == MaskCase(64, (512, 512), (4.0, 16.0), torch.bool)
     for name, values in {
         "n": {1, 4, 16, 256},
         "size": {(128, 128), (256, 256), (1024, 1024), (2048, 2048)},
         "sigma": {(1.0, 4.0), (8.0, 32.0)},
         "dtype": {torch.float32},
     }.items():
-        assert values == {getattr(cell, name) for cell in others} - {getattr(main, name)}
-    for cells in (mask_cells(), mix_cells(), mask_cells(smoke=True), mix_cells(smoke=True)):
-        for cell in cells[1:]:
-            fields = cell.__dataclass_fields__
-            assert sum(getattr(cell, name) != getattr(cells[0], name) for name in fields) == 1
+        assert values == {getattr(case, name) for case in others} - {getattr(main, name)}
+    for cases in (MASK_CASES, MIX_CASES, SMOKE_MASK_CASES, SMOKE_MIX_CASES):
+        for case in cases[1:]:
+            fields = case.__dataclass_fields__
+            assert sum(getattr(case, name) != getattr(cases[0], name) for name in fields) == 1
 
 
-def test_cells_without_time_or_methods_are_reported() -> None:
-    def methods(*_: Any) -> dict[str, Method | str]:
+def test_cases_without_time_or_candidates_are_reported() -> None:
+    def fail(*_: Any) -> Candidates:
         raise RuntimeError("no room")
 
-    (late,) = run([CELL], mask_methods, CPU, 1, deadline=0.0)
-    (failed,) = run([CELL], methods, CPU, 1, deadline=float("inf"))
+    (late,) = run([CASE], mask_candidates, CPU, 1, deadline=0.0)
+    (failed,) = run([CASE], fail, CPU, 1, deadline=float("inf"))
     assert late.problem == "out of time"
     assert failed.problem == "failed: RuntimeError: no room"
     assert [written["problem"] for written in record([late, failed])] == [late.problem, failed.problem]
     for lines in (
         detail(late, "cowmask"),
-        overview([late, Row(CELL, {"cowmask": Result(TIMES, TIMES)})], "cowmask", "eager"),
+        overview([late, Row(CASE, {"cowmask": Result(TIMES, TIMES)})], "cowmask", "eager"),
     ):
         assert any("out of time" in line for line in lines)
 
 
 def test_tables_give_ratios_of_medians_and_bandwidths() -> None:
-    cell = MixCell(2, (100, 100))
+    case = MixCase(2, (100, 100))
     results = {
         "copy": Result([1e-5] * 3, [1e-6] * 3),
         "mix": Result([1e-5, 2e-5, 9e-5], "cannot be captured", peak=2**20),
         "torch.where": Result([0.0, 3e-5, 1.0], [4e-6] * 3),
     }
-    _, _, _, mix_line, where_line = detail(Row(cell, results), "mix")
+    _, _, _, mix_line, where_line = detail(Row(case, results), "mix")
     assert mix_line.split()[:5] == ["mix", "20.0", "10.0", "90.0", "1.00x"]
     assert mix_line.endswith("1.0   25.0       5%  cannot be captured")  # (2 * 240,000 + 20,000) bytes in 20 us
     assert "1.50x" in where_line
     assert where_line.endswith("185.0      25%")
-    (_, _, line) = overview([Row(cell, results)], "mix", "eager")
+    (_, _, line) = overview([Row(case, results)], "mix", "eager")
     assert line.split()[-3:] == ["20.0", "0.50x", "1.50x"]
 
 
-def test_targets_are_judged_by_both_ways() -> None:
-    cell = replace(MaskCell(), n=256)
+def test_targets_are_judged_by_both_launches() -> None:
+    case = replace(MaskCase(), n=256)
     results = {
         "cowmask": Result([1e-4] * 3, [1e-4] * 3),
         "kornia": Result([6e-3] * 3, "no"),
         "conv2d, grouped": Result([8e-3] * 3, [4e-3] * 3),
         "FFT": Result([1e-4] * 3, [1e-4] * 3),  # no convolution
     }
-    rate, convolution = mask_targets([Row(cell, results)])
+    rate, convolution = targets_gpu.judge_masks([Row(case, results)])
     assert rate.startswith("met: ")
     assert "2,560,000 eager" in rate
     assert convolution.startswith("met as eager only: ")
     assert "60.0 eager, 40.0 graph" in convolution
-    assert all(line.startswith("not measured") for line in mask_targets([]))
+    assert all(line.startswith("not measured") for line in targets_gpu.judge_masks([]))
     slow = {"mix": Result(TIMES, TIMES), "torch.where": Result(TIMES, TIMES)}
-    (line,) = mix_targets([Row(MixCell(), slow)])
+    (line,) = targets_gpu.judge_mixing([Row(MixCase(), slow)])
     assert line.startswith("NOT MET")
-    assert training_target(0.009).startswith("met")
-    assert training_target(0.011).startswith("NOT MET")
-    assert training_target("not run").startswith("not measured")
+    assert targets_gpu.judge_training(0.009).startswith("met")
+    assert targets_gpu.judge_training(0.011).startswith("NOT MET")
+    assert targets_gpu.judge_training("not run").startswith("not measured")
 
 
 def test_without_a_gpu_it_refuses(
@@ -234,12 +236,12 @@ def test_smoke_runs_everything(tmp_path: Path) -> None:
     assert found.keys() == {f"gpu-{suite}--smoke.json" for suite in gpu.SUITES}
     assert found["gpu-tests--smoke.json"]["return code"] == 0
     expected: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
-        "masks": (mask_cells(True), mask_methods(CELL, CPU, 1, "auto")),
-        "mixing": (mix_cells(True), MixCell().moved),
+        "masks": (SMOKE_MASK_CASES, mask_candidates(CASE, CPU, 1, "auto")),
+        "mixing": (SMOKE_MIX_CASES, MixCase().moved),
     }
-    for suite, (cells, names) in expected.items():
+    for suite, (cases, names) in expected.items():
         rows = found[f"gpu-{suite}--smoke.json"]["cells"]
-        assert len(rows) == len(cells)
+        assert len(rows) == len(cases)
         for row in rows:
             assert row["methods"].keys() == names.keys()
             for name, method in row["methods"].items():
@@ -258,18 +260,18 @@ def test_smoke_runs_everything(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_graphs_are_timed_and_what_waits_is_refused() -> None:
     device, size = torch.device("cuda"), (4, 64, 64)
-    methods: dict[str, Method | str] = {
-        "waits": Method(lambda: torch.rand(size, device=device).sum().item()),
-        "draws": Method(lambda: torch.rand(size, device=device) > 0.5),
-        "is not tried": Method(lambda: torch.rand(size, device=device), no_graph="not tried"),
+    candidates: Candidates = {
+        "waits": Candidate(lambda: torch.rand(size, device=device).sum().item()),
+        "draws": Candidate(lambda: torch.rand(size, device=device) > 0.5),
+        "is not tried": Candidate(lambda: torch.rand(size, device=device), no_graph="not tried"),
     }
-    found = measure(methods, device, Plan(rounds=2, sets=3))
+    found = measure(candidates, device, Plan(rounds=2, sets=3))
     assert "cannot be captured" in found["waits"].graph
     assert found["is not tried"].graph == "not tried"
     assert not isinstance(found["draws"].graph, str)
     assert all(result.seconds[0] > 0 and result.peak is not None for result in found.values())
     assert (found["draws"].peak or 0) >= 4 * 64 * 64 * 5  # floats, and then bools
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    ours = {name: m for name, m in mask_methods(CELL, device, 2, "auto").items() if name.startswith("cowmask")}
+    ours = {name: one for name, one in mask_candidates(CASE, device, 2, "auto").items() if name.startswith("cowmask")}
     for name, result in measure(ours, device, Plan(rounds=1, sets=2)).items():
         assert not isinstance(result.graph, str), f"{name}: {result.graph}"

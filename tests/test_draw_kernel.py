@@ -1,4 +1,4 @@
-"""The kernel that draws: the masks of the other engines, from its own arithmetic. See `tests/kernels.py`."""
+"""The kernel that draws, against Listing 1 and against the spectral engine in torch. See `tests/kernels.py`."""
 
 import math
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cowmask import _draw, _spectral, cow_masks
+from cowmask import cow_masks
+from cowmask._engines import Batch, basis, gains, spectral
 from tests.agreement import PRECISIONS, some_noise, wrong_pixels
 from tests.kernels import DEVICE, marks, spy_on
 
@@ -47,36 +48,30 @@ EDGES = [1, 2, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 130]
 @pytest.mark.parametrize("sigma", [0.3, 3.0])
 def test_every_size_is_covered_and_nothing_beyond(side: int, sigma: float) -> None:
     for size in ((side, 70), (70, side), (side, side)):
-        noise = torch.randn(2, 1, *size, device=DEVICE)
-        counts = [_spectral.n_coefficients(length, sigma) for length in size]
-        coefficients = _spectral.analyse(noise[:, 0], counts)
-        sigmas = torch.full((2,), sigma, device=DEVICE)
-        gains = _spectral.gains(sigmas, [sigma, sigma], [1.0, 1.0], size, counts)
-        coefficients *= gains
-        alive = _spectral.n_alive(gains)
+        noise, sigmas = torch.randn(2, 1, *size, device=DEVICE), torch.full((2,), sigma, device=DEVICE)
+        batch = Batch(size, [1.0, 1.0], sigmas, [(sigma, sigma)] * 2, None, noise, torch.randn)
         buffer = torch.full((4, *size), 77, dtype=torch.uint8, device=DEVICE)
-        draw.masks(buffer[1:3].view(torch.bool), coefficients, torch.zeros(2, device=DEVICE), alive, size)
+        spectral.draw(buffer[1:3].view(torch.bool), batch, triton=True, precision="highest")
         expected = torch.empty(2, *size, dtype=torch.bool, device=DEVICE)
-        _spectral.masks(expected, coefficients, None)
+        spectral.draw(expected, batch, triton=False, precision="highest")
         assert (buffer[1:3] != expected.to(torch.uint8)).sum() <= 2  # rounding
         assert (buffer[[0, 3]] == 77).all()
 
 
 def test_rows_beyond_a_masks_own_are_not_read() -> None:
-    size, counts = (256, 64), (160, 24)
-    coefficients = torch.randn(3, *counts, device=DEVICE)
-    alive = torch.tensor([160, 7, 0], dtype=torch.int32, device=DEVICE)
-    for row, count in enumerate(alive.tolist()):
-        coefficients[row, count:] = 0
-    coefficients[:, 0, 0] = 0
+    size, k = (256, 64), 160
+    lines = torch.randn(3, k, 64, device=DEVICE)
+    n_rows = torch.tensor([160, 7, 0], dtype=torch.int32, device=DEVICE)
+    for row, count in enumerate(n_rows.tolist()):
+        lines[row, count:] = 0
     threshold = torch.tensor([0.1, -0.2, 0.3], device=DEVICE)
-    expected = torch.empty(3, *size, dtype=torch.bool, device=DEVICE)
-    _spectral.masks(expected, coefficients.clone(), threshold)
-    coefficients[1, 64:] = torch.nan  # beyond the 32 pairs of frequencies that are read at a time
-    coefficients[2] = torch.nan
-    found = torch.empty_like(expected)
-    draw.masks(found, coefficients, threshold, alive, size)
-    assert (found != expected).sum() <= 2
+    expected = basis.dct_basis(256, k, DEVICE) @ lines > threshold[:, None, None]
+    lines[1, 64:] = torch.nan  # beyond the 32 pairs of frequencies that are read at a time
+    lines[2] = torch.nan
+    found = torch.empty(3, *size, dtype=torch.bool, device=DEVICE)
+    cosines = basis.upper_half(256, k, torch.float32, draw.PAIRS, DEVICE)
+    draw.launch_draw(found, cosines, lines, threshold, n_rows)
+    assert (found != expected).sum() <= 2  # rounding
 
 
 def test_a_row_is_the_same_whatever_the_others_are() -> None:
@@ -90,7 +85,7 @@ def test_a_row_is_the_same_whatever_the_others_are() -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_seed_gives_the_masks_of_the_other_backend_in_parts_too(
+def test_a_seed_gives_the_masks_of_the_other_backend_in_chunks_too(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def drawn(backend: str) -> Tensor:
@@ -99,18 +94,18 @@ def test_a_seed_gives_the_masks_of_the_other_backend_in_parts_too(
         return cow_masks(5, (96, 80), (3, 9), (0.2, 0.8), **options)
 
     whole = drawn("triton")
-    monkeypatch.setattr(_draw, "WORKSPACE", 2**14)
+    monkeypatch.setattr(spectral, "WORKSPACE_BYTES", 2**14)
     spy = spy_on(monkeypatch, draw, "draw_kernel")
-    in_parts = drawn("triton")
+    in_chunks = drawn("triton")
     assert spy.launches > 1
-    assert (in_parts != drawn("torch")).float().mean() < 0.0003
+    assert (in_chunks != drawn("torch")).float().mean() < 0.0003
     monkeypatch.undo()
     assert (whole != drawn("torch")).float().mean() < 0.0003
     assert (whole != drawn("auto")).float().mean() < 0.0003
 
 
 @pytest.mark.parametrize("backend", ["torch", "triton"])
-def test_a_row_is_the_same_in_whatever_part_it_is(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_the_same_in_whatever_chunk_it_is(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn() -> Tensor:
         sigmas, proportions = torch.tensor([20.0, 2.0, 9.0, 4.0, 3.0]), torch.linspace(0.2, 0.8, 5)
         return cow_masks(5, (200, 80), sigmas, proportions, noise=noise, method="spectral", backend=backend)
@@ -118,38 +113,37 @@ def test_a_row_is_the_same_in_whatever_part_it_is(backend: str, monkeypatch: pyt
     noise = torch.randn(5, 1, 200, 80, device=DEVICE)
     whole = drawn()
     for workspace in (2**14, 2**17):
-        monkeypatch.setattr(_draw, "WORKSPACE", workspace)
+        monkeypatch.setattr(spectral, "WORKSPACE_BYTES", workspace)
         assert (drawn() != whole).sum() <= 5  # rounding
 
 
-def test_the_kernel_gets_what_the_precision_says_and_no_more_rows_than_are_alive(
+def test_the_kernel_gets_what_the_precision_says_and_no_more_rows_than_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[torch.dtype, list[int]]] = []
-    masks = draw.masks
+    launch = draw.launch_draw
 
-    def spy(out: Tensor, coefficients: Tensor, threshold: Tensor, alive: Tensor, size: tuple[int, ...]) -> None:
-        seen.append((coefficients.dtype, alive.tolist()))
-        masks(out, coefficients, threshold, alive, size)
+    def spy(out: Tensor, cosines: Tensor, lines: Tensor, threshold: Tensor, n_rows: Tensor) -> None:
+        seen.append((lines.dtype, n_rows.tolist()))
+        launch(out, cosines, lines, threshold, n_rows)
 
-    monkeypatch.setattr(draw, "masks", spy)
+    monkeypatch.setattr(draw, "launch_draw", spy)
     for precision in PRECISIONS:
         cow_masks(2, (200, 90), torch.tensor([3.0, 12.0]), backend="triton", precision=precision, device=DEVICE)
-    alive = [math.floor(200 * math.sqrt(2 * math.log(100)) / (math.pi * sigma)) + 1 for sigma in (3, 12)]
-    assert seen == [(torch.float16, alive), (torch.float32, alive)]
+    kept = [math.floor(200 * math.sqrt(2 * math.log(100)) / (math.pi * sigma)) + 1 for sigma in (3, 12)]
+    assert seen == [(torch.float16, kept), (torch.float32, kept)]
 
 
-def test_parts_fit_into_the_workspace() -> None:
+def test_chunks_fit_into_the_workspace() -> None:
     for size, sigma in (((512, 512), 4.0), ((2048, 1024), 1.0), ((128, 128, 128), 2.0), ((4096,), 1.0)):
-        counts = [_spectral.n_coefficients(length, sigma) for length in size]
-        each = _spectral.workspace(size, counts, 2)
+        counts = [gains.n_coefficients(length, sigma) for length in size]
+        each = spectral.workspace(size, counts, 2)
         assert each >= 2 * math.prod(counts) + 2 * counts[0] * math.prod(size[1:]) or len(size) == 1
         for n in (1, 7, 300):
-            parts = _draw._parts(n, each)
-            assert [row for part in parts for row in range(n)[part]] == list(range(n))
-            assert all(
-                (part.stop - part.start) * each <= _draw.WORKSPACE or part.stop - part.start == 1 for part in parts
-            )
+            chunks = spectral._row_chunks(n, each)
+            assert [row for chunk in chunks for row in range(n)[chunk]] == list(range(n))
+            for rows in (chunk.stop - chunk.start for chunk in chunks):
+                assert rows * each <= spectral.WORKSPACE_BYTES or rows == 1
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -177,13 +171,13 @@ def test_highest_precision_is_float32_whatever_torch_is_set_to_do(monkeypatch: p
     library: Any = torch.backends.cuda if DEVICE.type == "cuda" else torch.backends.mkldnn
     settings = library.matmul
     before, seen = settings.fp32_precision, []
-    synthesise = _spectral.synthesise
+    synthesise = basis.synthesise
 
     def spy(*arguments: Any, **options: Any) -> Tensor:
         seen.append(settings.fp32_precision)
         return synthesise(*arguments, **options)
 
-    monkeypatch.setattr(_spectral, "synthesise", spy)
+    monkeypatch.setattr(basis, "synthesise", spy)
     settings.fp32_precision = "tf32"
     try:
         for backend in ("torch", "triton"):

@@ -1,12 +1,11 @@
-"""What concerns both kernels: how they are found, compilers, and offsets. See `tests/kernels.py`."""
+"""What both kernels share: how they are found, compilers, offsets, and compiled code. See `tests/kernels.py`."""
 
 import importlib.util
+import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cowmask import _backends, cow_masks, erase, mix
-from cowmask.mixing import mix_together
-from tests.kernels import DEVICE, ON_GPU, marks
+from cowmask.mixing import mix_batch
+from tests.kernels import DEVICE, ON_GPU, Recorder, marks
 
 pytestmark = marks
 mix_kernel = pytest.importorskip("cowmask.kernels.mix")
 draw_kernel = pytest.importorskip("cowmask.kernels.draw")
+resources = pytest.importorskip("tests.resources")
 
 
 def arguments() -> tuple[Tensor, Tensor, Tensor]:
@@ -41,7 +41,7 @@ def test_compiles_whole(compiler: str) -> None:
     def step(x: Tensor, y: Tensor) -> Tensor:
         drawn = cow_masks(3, (16, 20), 3, backend="triton", device=DEVICE)
         mixed = mix(x, y, drawn, backend="triton") + erase(x, mask, 0.5, backend="triton")
-        return mixed + mix_together([x], None, mask, "triton")[0]
+        return mixed + mix_batch([x], None, mask, backend="triton")[0]
 
     results = []
     for call in (step, torch.compile(step, fullgraph=True, backend=compiler)):
@@ -53,7 +53,7 @@ def test_compiles_whole(compiler: str) -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the check's own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # opcheck's own
 def test_the_operators_keep_torchs_rules() -> None:
     a, b, mask = arguments()
     mask = mask.expand_as(a)
@@ -66,7 +66,7 @@ def test_fake_tensors() -> None:
         x = torch.empty(2, 3, 8, 8, device="cuda")
         masks = cow_masks(2, (8, 8), device="cuda")
         assert mix(x, x, masks).device.type == "cuda"
-        assert mix_together([x, x[:, 0]], None, masks)[1].shape == (2, 8, 8)
+        assert mix_batch([x, x[:, 0]], None, masks)[1].shape == (2, 8, 8)
         assert erase(x.to(memory_format=torch.channels_last), masks).is_contiguous(memory_format=torch.channels_last)
 
 
@@ -103,124 +103,118 @@ def test_everything_works_without_triton() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def addresses(monkeypatch: pytest.MonkeyPatch, program: int, launch: Callable[[], object], value: int) -> list[Any]:
-    """Return the addresses of all reads and writes, in turn, of one program of a kernel; it touches no memory.
-
-    All that it reads is `value`.
-    """
-    from triton.runtime.interpreter import InterpreterBuilder
-
-    found: list[Any] = []
-    load = InterpreterBuilder.create_masked_load
-
-    def note(pointers: Any, mask: Any) -> None:
-        found.append(pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(object))
-
-    def read(builder: Any, pointers: Any, mask: Any, _: object, *others: Any) -> Any:
-        note(pointers, mask)
-        nothing = type(mask)(np.zeros_like(mask.data), mask.dtype)
-        handle = load(builder, pointers, nothing, None, *others)
-        handle.data[...] = value
-        return handle
-
-    def write(_: object, pointers: Any, __: object, mask: Any, *others: object) -> None:  # noqa: ARG001
-        note(pointers, mask)
-
-    def set_program(builder: Any, *_: int) -> None:
-        builder.grid_idx = (program, 0, 0)
-
-    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", read)
-    monkeypatch.setattr(InterpreterBuilder, "create_masked_store", write)
-    monkeypatch.setattr(InterpreterBuilder, "set_grid_idx", set_program)
-    launch()
-    return found
-
-
-without_gpu = pytest.mark.skipif(ON_GPU, reason="asks the interpreter for addresses")
+without_gpu = pytest.mark.skipif(ON_GPU, reason="the interpreter tells which elements are read and written")
 
 
 @without_gpu
 @pytest.mark.parametrize("selected", [0, 1])
 @pytest.mark.parametrize("repeat", [1, 3])
-@pytest.mark.parametrize(("inner", "sizes"), [(2**32 + 100, (3, 2, 1, 1)), (1000, (3000, 100, 100, 60))])
+@pytest.mark.parametrize(
+    ("inner", "sizes"), [(2**32 + 100, (3, 2, 1, 1)), (1000, (3000, 100, 100, 60)), (5000, (3, 2, 1, 1))]
+)
 def test_mix_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(
-    inner: int, sizes: tuple[int, ...], repeat: int, selected: int, monkeypatch: pytest.MonkeyPatch
+    inner: int, sizes: tuple[int, ...], repeat: int, selected: int
 ) -> None:
-    elements, mask = torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.uint8)
-    tile = 256 * 4
-    n_tiles, steps = -(-inner // tile), [1, 2**22, 2**22 + 2, 2**22 + 4]  # of out, a, b and the mask
-    strides = [[40_000_000 + 1000 * axis + which for axis in range(4)] for which in range(4)]
-    found = addresses(
-        monkeypatch,
-        math.prod(sizes) * n_tiles - 1,
-        lambda: mix_kernel.select_kernel[(1,)](
-            *(elements, elements, elements, mask, inner, *steps, *sizes, *chain(*strides), 2, 1),
-            repeat=repeat, a_constant=False, b_constant=False, vectors=256, vector=4,
-        ),
-        value=selected,
-    )  # fmt: skip
-    place = np.arange((n_tiles - 1) * tile, inner).astype(object)
-    first, *others = (size - 1 for size in sizes)
+    inner_strides = {"out": 1, "a": 2**22, "b": 2**22 + 2, "mask": 2**22 + 4}
+    strides = {name: [40_000_000 + 1000 * axis + n for axis in range(4)] for n, name in enumerate(inner_strides)}
+    vectors, vector = 256, 4
+    tile = vectors * vector
+    n_tiles = -(-inner // tile)
 
-    def expected(which: int, index: int, where: Any) -> list[int]:
-        row = sum(one * stride for one, stride in zip((index, *others), strides[which], strict=True))
-        return list(row + where * steps[which])
+    seen = Recorder({"out_ptr": "*i32", "a_ptr": "*i32", "b_ptr": "*i32", "mask_ptr": "*u8"}, {"mask_ptr": selected})
+    seen.run(
+        mix_kernel.select_kernel,
+        program=math.prod(sizes) * n_tiles - 1,  # the last tile of the last row
+        inner_size=inner,
+        **{f"size_{axis}": size for axis, size in enumerate(sizes)},
+        **{f"{name}_stride_inner": stride for name, stride in inner_strides.items()},
+        **{f"{name}_stride_{axis}": stride for name in strides for axis, stride in enumerate(strides[name])},
+        b_roll=2,
+        out_roll=1,
+        REPEAT=repeat,
+        A_IS_SCALAR=False,
+        B_IS_SCALAR=False,
+        VECTORS=vectors,
+        VECTOR=vector,
+    )
 
-    size, base = elements.element_size(), elements.data_ptr()
-    chosen, from_a, from_b, written = found
-    assert list(chosen - mask.data_ptr()) == expected(3, first, place // repeat)
-    assert list((from_a - base) // size) == ([] if selected else expected(1, first, place))
-    assert list((from_b - base) // size) == (expected(2, 1, place) if selected else [])  # 2 further on, round the end
-    assert list((written - base) // size) == expected(0, 0, place)
+    lane = np.arange((n_tiles - 1) * tile, inner)
+    last, *others = (size - 1 for size in sizes)
+
+    def expected(name: str, index: int, lane: Any) -> list[int]:
+        row = sum(one * stride for one, stride in zip((index, *others), strides[name], strict=True))
+        return list(row + lane * inner_strides[name])
+
+    (chosen,), (from_a,), (from_b,) = (seen.loads[name] for name in ("mask_ptr", "a_ptr", "b_ptr"))
+    (written,) = seen.stores["out_ptr"]
+    assert list(chosen) == expected("mask", last, lane // repeat)
+    assert list(from_a) == ([] if selected else expected("a", last, lane))
+    assert list(from_b) == (expected("b", 1, lane) if selected else [])  # row last + 2, round the end
+    assert list(written) == expected("out", 0, lane)  # row last + 1, round the end
 
 
 @without_gpu
-def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    half_floats, single, byte = (torch.zeros(1, dtype=dtype) for dtype in (torch.float16, torch.float32, torch.uint8))
-    alive = torch.zeros(1, dtype=torch.int32)
+def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last() -> None:
     height, width, line, count, index = 70_001, 80_010, 80_016, 30_001, 3  # the middle row is its own mirror image
     half, columns, rows, pairs = 35_001, -(-width // 64), -(-35_001 // 64), 15_008
-    found = addresses(
-        monkeypatch,
-        index * rows * columns + rows * columns - 1,  # the last tile of a mask, so of the middle of the rows
-        lambda: draw_kernel.draw_kernel[(1,)](
-            *(byte, half_floats, half_floats, single, alive, height, width, half, pairs, count, line),
-            precision="tf32", block_h=64, block_w=64, block_k=32,
-        ),
-        value=count,
-    )  # fmt: skip
-    column, row = np.arange((columns - 1) * 64, line).astype(object), np.arange((rows - 1) * 64, half).astype(object)
-    base = half_floats.data_ptr()
-    even_cosine, odd_cosine, even_line, odd_line = ((addresses - base) // 2 for addresses in found[-7:-3])
-    pair = np.arange(pairs - 32, pairs).astype(object)
+    seen = Recorder(
+        {"out": "*u8", "basis": "*fp16", "lines": "*fp16", "threshold": "*fp32", "alive": "*i32"}, {"alive": count}
+    )
+    seen.run(
+        draw_kernel.draw_kernel,
+        program=index * rows * columns + rows * columns - 1,  # the last tile of a mask, so of the middle of the rows
+        height=height,
+        width=width,
+        half=half,
+        pairs=pairs,
+        count=count,
+        line=line,
+        precision="tf32",
+        block_h=64,
+        block_w=64,
+        block_k=32,
+    )
+
+    column, row = np.arange((columns - 1) * 64, line), np.arange((rows - 1) * 64, half)
+    pair = np.arange(pairs - 32, pairs)  # of the last step of the loop
+    even_cosine, odd_cosine = seen.loads["basis"][-2:]
     assert list(even_cosine) == list((row[:, None] * pairs + pair).ravel())
     assert list(odd_cosine) == list(((half + row[:, None]) * pairs + pair).ravel())
-    for parity, lines in ((0, even_line), (1, odd_line)):
+    for parity, lines in enumerate(seen.loads["lines"][-2:]):
         frequency = 2 * pair[2 * pair + parity < count] + parity
         assert list(lines) == list(((index * count + frequency[:, None]) * line + column).ravel())
     column = column[column < width]
-    assert list(found[-2] - byte.data_ptr()) == list(((index * height + row[:, None]) * width + column).ravel())
+    upper, lower = seen.stores["out"]
+    assert list(upper) == list(((index * height + row[:, None]) * width + column).ravel())
     mirrored = index * height + height - 1 - row[row < height // 2]
-    assert list(found[-1] - byte.data_ptr()) == list((mirrored[:, None] * width + column).ravel())
+    assert list(lower) == list((mirrored[:, None] * width + column).ravel())
 
 
 def test_compiled_code_is_what_it_is_meant_to_be() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "tests.resources"]
-    root = Path(__file__).parents[1]
-    table = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
-    _, compiled = table.split("\n\n")
-    columns, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in compiled.splitlines())
-    found = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
-    assert len(found) == 14
-    for (kernel, case), row in found.items():
-        assert row["Spilled, bytes"] == "0"
-        if "odd" not in case:
-            assert row["Widest load, bytes"] == "16"
-        if kernel == "mix":
-            assert row["Shared, KB"] == "0"
-        if "odd" not in case and "321" not in case:
-            assert row["Widest store, bytes"] == "16"
-        if kernel == "draw" and "high" in case and "highest" not in case:
-            assert row["Matrix product"].startswith("m")
-        assert int(row["Programs an SM"]) >= 2
+    code = "import json; from tests import resources; print(json.dumps(resources.compiled()))"
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[1]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
+    rows = [resources.Compiled(*row) for row in json.loads(printed)]
+    assert len({(row.kernel, row.case) for row in rows}) == 14
+    for row in rows:
+        is_odd = "odd" in row.case
+        assert row.spilled == 0
+        assert row.programs >= 2
+        assert is_odd or row.widest_load == 16
+        assert is_odd or "321" in row.case or row.widest_store == 16
+        if row.kernel == "mix":
+            assert row.shared == 0
+        if row.kernel == "draw" and row.case.endswith("high"):
+            assert row.matrix_product.startswith("m")
+
+
+def test_mix_reads_less_twice_where_features_are_larger_and_elements_wider() -> None:
+    rows = resources.sectors(n=2)
+    read = torch.tensor([[images for images, _ in row.by_dtype.values()] for row in rows])
+    assert (read.diff(dim=0) < 0).all()  # sigma grows
+    assert (read.diff(dim=1) > 0).all()  # elements get narrower
+    # Rice's formula for the smallest sigma: crossings of a threshold per pixel, at most.
+    crossings = 1 / (math.sqrt(2) * math.pi * torch.tensor([row.sigma[0] for row in rows]))
+    assert (read > 1).all()
+    assert (read < 1 + crossings[:, None] * torch.tensor([8, 16, 32])).all()  # pixels in 32 bytes

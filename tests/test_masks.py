@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from cowmask import _coarse, box_masks, cow_masks
+from cowmask import box_masks, cow_masks
+from cowmask._engines import coarse
 from tests.agreement import DRAWING, METHODS
 from tests.distribution import LEVEL
 from tests.reference import cow_mask
@@ -108,7 +109,7 @@ def test_the_coarse_method_gives_the_same_masks_in_parts(
 
     whole = drawn()
     for pixels in (1, 5000):
-        monkeypatch.setattr(_coarse, "_AT_ONCE", pixels)
+        monkeypatch.setattr(coarse, "_PIXELS_AT_ONCE", pixels)
         assert torch.equal(drawn(), whole)
 
 
@@ -119,7 +120,7 @@ def test_auto_uses_given_noise_where_it_would_draw_coarsely() -> None:
 
 
 def test_the_coarse_method_blurs_each_axis_by_its_own_sigma() -> None:
-    assert _coarse._grid(128, 5.0) is _coarse._grid(128, 5.0 / 1.05)  # so that the noise is the same
+    assert coarse._grid(128, 5.0) is coarse._grid(128, 5.0 / 1.05)  # so that the noise is the same
     drawn = [
         cow_masks(2, (128, 128), 5, spacing=spacing, method="coarse", generator=torch.Generator().manual_seed(0))
         for spacing in ((1, 1), (1, 1.05), (1.05, 1), (1.05, 1.05))

@@ -1,4 +1,4 @@
-"""The kernel that selects: what `torch.where` gives, to the bit. See `tests/kernels.py`."""
+"""The kernel that selects equals `torch.where` bit for bit. See `tests/kernels.py`."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cowmask import CowMix, CowOut, erase, mix
-from cowmask.mixing import mix_together
+from cowmask.mixing import mix_batch
 from tests.kernels import DEVICE, ON_GPU, marks, spy_on
 
 pytestmark = marks
@@ -42,7 +42,8 @@ def test_selects_and_erases(dtype: torch.dtype, size: tuple[int, ...]) -> None:
             mask = masks(shape).to(memory_format=memory_format)
             assert_same(mix(a, b, mask, backend="triton"), torch.where(mask, b, a), a)
             fill = some((3, *[1] * len(size)), dtype)
-            # By channel where they are first: elsewhere, a program for every pixel takes the interpreter a minute.
+            # A fill by channel, only where channels are first: elsewhere each pixel would need a program of its own,
+            # which takes the interpreter a minute.
             for value in (fill if a.is_contiguous() else fill[0], fill[0, 0]):
                 assert_same(erase(a, mask, value, backend="triton"), torch.where(mask, a, value), a)
                 assert_same(mix(a, value.expand_as(a), mask, backend="triton"), torch.where(mask, value, a), a)
@@ -52,7 +53,7 @@ def test_selects_and_erases(dtype: torch.dtype, size: tuple[int, ...]) -> None:
 def test_the_image_before_is_mixed_in(dtype: torch.dtype) -> None:
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x, mask = some((5, 3, 20, 28), dtype).to(memory_format=memory_format), masks((5, 1, 20, 28))
-        (found,) = mix_together([x], None, mask, "triton")
+        (found,) = mix_batch([x], None, mask, backend="triton")
         assert_same(found, torch.where(mask, x.roll(1, 0), x), x)
 
 
@@ -68,8 +69,8 @@ def test_several_tensors_share_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = [some((4, 3, 20, 28)), some((4, 11, 20, 28), torch.bfloat16), some((4, 20, 28), torch.int64)]
     partners = [some(tuple(x.shape), x.dtype) for x in tensors]
     spy = spy_on(monkeypatch, kernel, "select_kernel")
-    found = mix_together(tensors, partners, mask, "triton")
-    in_batch = mix_together(tensors, None, mask, "triton")
+    found = mix_batch(tensors, partners, mask, backend="triton")
+    in_batch = mix_batch(tensors, None, mask, backend="triton")
     assert spy.launches == 6
     for x, y, one, other in zip(tensors, partners, found, in_batch, strict=True):
         its_mask = mask[:, 0] if x.ndim == 3 else mask
@@ -78,7 +79,7 @@ def test_several_tensors_share_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def strided(shape: list[int], layout: tuple[list[int], list[int]], dtype: torch.dtype) -> Tensor:
-    """Return a tensor with its axes in memory in an order, and every so manieth element along each taken."""
+    """Return a tensor whose axes lie in memory in the given order, with a step between elements along each axis."""
     order, steps = layout
     big = some(tuple(shape[axis] * steps[axis] for axis in order), dtype)
     back = [order.index(axis) for axis in range(len(order))]
@@ -104,19 +105,19 @@ def test_any_strides(layout: Any) -> None:
     mask = strided([1 if one else side for one, side in zip(expanded, shape, strict=True)], third, torch.bool)
     assert torch.equal(mix(a, b, mask, backend="triton"), torch.where(mask, b, a))
     if len(shape) > 1:
-        (found,) = mix_together([a], None, mask[:1].expand(shape[0], *mask.shape[1:]), "triton")
+        (found,) = mix_batch([a], None, mask[:1].expand(shape[0], *mask.shape[1:]), backend="triton")
         assert torch.equal(found, torch.where(mask[:1], a.roll(1, 0), a))
 
 
-@pytest.mark.parametrize("vector", [1, 8])  # one that is not, and one that is, as long as what is read at a time
+@pytest.mark.parametrize("vector", [1, 8])  # rows of a length that 16 bytes do not divide, and of one that they do
 def test_every_element_is_written_and_none_beyond(vector: int) -> None:
     side = 7 * vector
     x, y, mask = some((3, 2, 9, side)), some((3, 2, 9, side)), masks((3, 1, 9, side)).expand(3, 2, 9, side)
     buffer = torch.full((5, 2, 9, side), -7.0, device=DEVICE)
     out = buffer[1:4]
-    how = kernel.plan(out, x, y, mask, rolled=True)
-    assert how is not None
-    kernel.select(out, x, y, mask, how, b_roll=2, out_roll=1)
+    plan = kernel.plan(out, x, y, mask, rolled=True)
+    assert plan is not None
+    kernel.launch_select(out, x, y, mask, plan, b_roll=2, out_roll=1)
     assert torch.equal(out, torch.where(mask, y.roll(-2, 0), x).roll(1, 0))
     assert (buffer[[0, 4]] == -7).all()
 
@@ -128,9 +129,9 @@ def test_gradients_of_both() -> None:
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
         assert check(lambda x, y: mix(x, y, mask, backend="triton"), (a, b), fast_mode=True)
         assert check(lambda x, y: erase(x, mask, y, backend="triton"), (a, fill), fast_mode=True)
-        assert check(lambda x: mix_together([x], None, mask, "triton")[0], (a,), fast_mode=True)
+        assert check(lambda x: mix_batch([x], None, mask, backend="triton")[0], (a,), fast_mode=True)
     labels = some((2, 3), torch.int64)
-    mixed, targets = mix_together([a, labels], [b.detach(), labels], mask, "triton")
+    mixed, targets = mix_batch([a, labels], [b.detach(), labels], mask, backend="triton")
     assert not targets.requires_grad
     mixed.sum().backward()
     assert a.grad is not None
@@ -150,12 +151,12 @@ def test_what_is_not_selected_stays_out() -> None:
     assert (a.grad.tolist(), b.grad.tolist()) == ([0.0, 2.0], [4.0, 0.0])
 
 
-@pytest.mark.skipif(ON_GPU, reason="counts what the interpreter reads")
+@pytest.mark.skipif(ON_GPU, reason="counts the interpreter's reads")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_only_what_is_selected_is_read(memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     from triton.runtime.interpreter import InterpreterBuilder
 
-    read = {1: 0, 4: 0}  # elements, by their bytes
+    read = {1: 0, 4: 0}  # number of elements read, by their bytes
     load = InterpreterBuilder.create_masked_load
 
     def counted(self: Any, pointers: Any, mask: Any, *others: Any) -> Any:
@@ -170,7 +171,9 @@ def test_only_what_is_selected_is_read(memory_format: torch.memory_format, monke
     mix(a, b, mask, backend="triton")
     assert read[4] == a.numel()
     read[4] = 0
-    mask[0, :, 10, 9] = False  # in each channel a vector of 4 is read of both; channels last, one that holds one pixel
+    # Now some vectors are read from both images: one of 4 elements in each channel of an image; with channels last,
+    # none, since a vector holds the 4 channels of one pixel.
+    mask[0, :, 10, 9] = False
     mix(a, b, mask, backend="triton")
     assert read[4] == a.numel() + (16 if memory_format == torch.contiguous_format else 0)
 
@@ -196,7 +199,7 @@ def test_the_names_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(mix(x, x + 1, many), torch.where(many, x + 1, x))
 
 
-@pytest.mark.skipif(not ON_GPU, reason="what the transforms take on a GPU")
+@pytest.mark.skipif(not ON_GPU, reason="the transforms use the kernel on a GPU only")
 def test_transforms_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = spy_on(monkeypatch, kernel, "select_kernel")
     x = torch.rand(4, 3, 32, 32, device=DEVICE)
@@ -219,7 +222,7 @@ def test_axes_are_merged() -> None:
     assert merged((4, 8, 10), (4, 8, 10)) == ([], 320, 1)
     assert merged((4, 3, 8, 10), (1, 1, 8, 10)) == ([12], 80, 1)
     assert merged((4, 3, 8, 10), (4, 1, 1, 1)) == ([], 960, 240)
-    assert merged((2, 2**31), (2, 1)) == ([2], 2**31, 1)  # too many repeats to count in 32 bits
+    assert merged((2, 2**31), (2, 1)) == ([2], 2**31, 1)  # the kernel cannot count so many repeats in 32 bits
 
 
 def test_short_axes_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cowmask import erase, mix
-from cowmask.mixing import mix_with_previous
+from cowmask.mixing import mix_rolled
 
 DTYPES = [torch.uint8, torch.int64, torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -60,21 +60,21 @@ def test_gradients(mask_dtype: torch.dtype) -> None:
     mask = mask.to(mask_dtype)
     assert torch.autograd.gradcheck(lambda x, y: mix(x, y, mask), (a, b))
     assert torch.autograd.gradcheck(lambda x: erase(x, mask, 0.5), (a,))
-    assert torch.autograd.gradcheck(lambda x: mix_with_previous(x, mask), (a,))
-    assert torch.autograd.gradgradcheck(lambda x: mix_with_previous(x, mask), (a,))
+    assert torch.autograd.gradcheck(lambda x: mix_rolled(x, mask), (a,))
+    assert torch.autograd.gradgradcheck(lambda x: mix_rolled(x, mask), (a,))
     assert torch.autograd.gradgradcheck(lambda x, y: mix(x, y, mask), (a, b))
 
 
 def test_a_blending_mask_has_a_gradient_in_both_ways_of_mixing() -> None:
     x, mask = torch.randn(3, 2, 4, 5), torch.rand(3, 1, 4, 5, requires_grad=True)
     results = [torch.autograd.grad(mixed.square().sum(), mask)[0] for mixed in (mix(x, x.roll(1, 0), mask),)]
-    results += [torch.autograd.grad(mix_with_previous(x, mask).square().sum(), mask)[0]]
+    results += [torch.autograd.grad(mix_rolled(x, mask).square().sum(), mask)[0]]
     assert torch.equal(*results)
 
 
 def test_function_transforms() -> None:
     x, mask = torch.randn(3, 2, 4, 5), torch.rand(3, 1, 4, 5) < 0.5
-    gradient = torch.func.grad(lambda y: mix_with_previous(y, mask).square().sum())(x)
+    gradient = torch.func.grad(lambda y: mix_rolled(y, mask).square().sum())(x)
     assert torch.allclose(gradient, torch.func.grad(lambda y: mix(y, y.roll(1, 0), mask).square().sum())(x))
 
 
@@ -98,13 +98,13 @@ def test_any_layout_gives_the_same_values(layout: str, dtype: torch.dtype) -> No
     assert torch.equal(mix(a, a, mask), a)
     assert torch.equal(erase(a, mask), erase(a.contiguous(), mask))
     for rows in (5, 1):  # one mask for each image, one for all
-        assert torch.equal(mix_with_previous(a, mask[:rows]), mix(a, a.roll(1, 0), mask[:rows]))
+        assert torch.equal(mix_rolled(a, mask[:rows]), mix(a, a.roll(1, 0), mask[:rows]))
     if dtype.is_floating_point:
         weights = torch.rand(5, 1, *a.shape[2:])
         assert torch.equal(mix(a, b, weights), mix(a.contiguous(), b.contiguous(), weights))
-        assert torch.equal(mix_with_previous(a, weights), mix(a, a.roll(1, 0), weights))
+        assert torch.equal(mix_rolled(a, weights), mix(a, a.roll(1, 0), weights))
     if layout == "channels_last":
-        for mixed in (mix(a, b, mask), erase(a, mask), mix_with_previous(a, mask)):
+        for mixed in (mix(a, b, mask), erase(a, mask), mix_rolled(a, mask)):
             assert mixed.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(a, copies[0])
     assert torch.equal(b, copies[1])
@@ -122,7 +122,7 @@ def test_in_batch_mixing_keeps_out_what_is_not_selected() -> None:
     x.requires_grad_()
     mask = torch.zeros(3, 1, 4, 4, dtype=torch.bool)
     mask[0, 0, :2] = True  # image 0 takes these from image 2, and image 1 takes nothing from image 0
-    mixed = mix_with_previous(x, mask)
+    mixed = mix_rolled(x, mask)
     assert mixed.isfinite().all()
     mixed.square().sum().backward()
     assert x.grad is not None
@@ -134,5 +134,5 @@ def test_in_batch_mixing_keeps_out_what_is_not_selected() -> None:
 def test_inputs_are_not_modified() -> None:
     a, b, mask = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4) < 0.5
     copies = [tensor.clone() for tensor in (a, b, mask)]
-    mix(a, b, mask), erase(a, mask), mix_with_previous(a, mask)
+    mix(a, b, mask), erase(a, mask), mix_rolled(a, mask)
     assert all(torch.equal(x, y) for x, y in zip((a, b, mask), copies, strict=True))

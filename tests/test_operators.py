@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
-from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, _spectral, box_masks, consistency_loss, cow_masks
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, box_masks, consistency_loss, cow_masks
+from cowmask._engines import basis, gains
 from cowmask.consistency import Distance
 
 TRANSFORMS: list[nn.Module] = [
@@ -196,8 +197,8 @@ def draws(size: tuple[int, int]) -> list[Tensor]:
 def test_masks_are_the_same_bit_for_bit_in_every_context(context: str) -> None:
     for size in ((51, 38), (64, 48)):  # whose tables are first made inside the context, and outside it
         order = (CONTEXTS[context], nullcontext) if size == (51, 38) else (nullcontext, CONTEXTS[context])
-        _spectral._dct_basis.cache_clear()
-        _spectral._tap_cosines.cache_clear()
+        basis._dct_basis.cache_clear()
+        gains._tap_cosines.cache_clear()
         results = []
         for enter in order:
             with enter():
@@ -220,7 +221,7 @@ def test_threads_draw_what_one_thread_draws() -> None:
         return cow_masks(3, (37 + seed, 41), generator=torch.Generator().manual_seed(seed))
 
     found: dict[int, Tensor] = {}
-    _spectral._dct_basis.cache_clear()
+    basis._dct_basis.cache_clear()
     threads = [threading.Thread(target=lambda seed=seed: found.update({seed: draw(seed)})) for seed in range(8)]
     for thread in threads:
         thread.start()
@@ -253,7 +254,7 @@ def test_data_loader_workers_draw_masks_of_their_own(start: str, epochs: int) ->
 def test_tables_on_the_cpu_are_bounded() -> None:
     for length in range(20, 100):
         cow_masks(1, (length, length + 1), 3)
-    for table in (_spectral._dct_basis, _spectral._tap_cosines):
+    for table in (basis._dct_basis, gains._tap_cosines):
         information = table.cache_info()
         assert information.maxsize is not None
         assert information.currsize <= information.maxsize
@@ -262,4 +263,4 @@ def test_tables_on_the_cpu_are_bounded() -> None:
 def test_a_table_is_not_made_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(RuntimeError, match="draw once before the capture"):
-        _spectral.dct_basis(11, 3, torch.device("cuda"))
+        basis.dct_basis(11, 3, torch.device("cuda"))

@@ -1,1 +1,1 @@
-"""Triton kernels. Imported when the first of them is needed: everything works without Triton."""
+"""Triton kernels. They are imported when they are first needed, since everything works without Triton."""

@@ -1,19 +1,15 @@
 """The last of the spectral method's products, with the threshold in its epilogue: the field never reaches memory."""
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from cowmask import _spectral
-
 _TILE = (64, 64)  # rows of the upper half, and columns, of a program
-_PAIRS = 32  # frequencies of each parity at a time
-_ALIGNED = 16  # elements, so that loads are as wide as they can be
+PAIRS = 32  # frequencies of each parity at a time
+ALIGNED = 16  # elements, so that loads are as wide as they can be
 
 
 @triton.jit
@@ -72,24 +68,17 @@ def draw_kernel(
     tl.store(out + mirrored * width, lower, mask=(row < height // 2) & (column < width))
 
 
-def of_unit_variance(coefficients: Tensor, std: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return coefficients (n, *counts) scaled to fields of std 1, and that std (n,): 0 if they are all 0.
+def launch_draw(out: Tensor, basis: Tensor, lines: Tensor, threshold: Tensor, n_rows: Tensor) -> None:
+    """Write bool masks `out` (n, *size), True where fields exceed their thresholds.
 
-    Half precision then holds them, and their products with cosines, to 11 bits.
+    Args:
+        out: Bool, contiguous.
+        basis: Even and odd cosines of the upper half of the first axis, (2, half, pairs); pairs a multiple of PAIRS.
+        lines: What the cosines are multiplied by, (n, count, *line), of the same dtype, float16 or float32.
+        threshold: (n,) float32.
+        n_rows: How many of the `count` rows of each of the lines to read, int32 (n,); the rest is zero.
     """
-    scale = std.clamp(min=torch.finfo(torch.float32).tiny).view(-1, *[1] * (coefficients.ndim - 1))
-    return torch.div(coefficients, scale, out=torch.empty_like(coefficients, dtype=dtype)), (std > 0).to(std.dtype)
-
-
-def masks(out: Tensor, coefficients: Tensor, threshold: Tensor, alive: Tensor, size: Sequence[int]) -> None:
-    """Write bool masks (n, *size), True where the fields of coefficients (n, *counts) exceed a threshold (n,).
-
-    The coefficients are float16 or float32, and zero from `alive` (n,) on along the first axis.
-    """
-    device, dtype, n = coefficients.device, coefficients.dtype, len(coefficients)
-    height, width, count = size[0], math.prod(size[1:]), coefficients.shape[1]
-    lines = _spectral.synthesise(coefficients, size, first=2, aligned=_ALIGNED if len(size) == 2 else 1)
-    basis = _spectral.on(device, _upper_half, height, count, dtype)
+    n, height, width, count = len(out), out.shape[1], math.prod(out.shape[2:]), lines.shape[1]
     half, pairs = basis.shape[1:]
     block_h, block_w = (
         min(tile, max(16, triton.next_power_of_2(side))) for tile, side in zip(_TILE, (half, width), strict=True)
@@ -101,25 +90,17 @@ def masks(out: Tensor, coefficients: Tensor, threshold: Tensor, alive: Tensor, s
             basis,
             lines,
             threshold,
-            alive,
+            n_rows,
             height,
             width,
             half,
             pairs,
             count,
             lines[0, 0].numel(),  # not `width`: there may be columns of zeros
-            precision="ieee" if dtype == torch.float32 else "tf32",
+            precision="ieee" if lines.dtype == torch.float32 else "tf32",
             block_h=block_h,
             block_w=block_w,
-            block_k=_PAIRS,
+            block_k=PAIRS,
             num_warps=4,
             num_stages=3,
         )
-
-
-@lru_cache(maxsize=32)
-def _upper_half(length: int, k: int, dtype: torch.dtype) -> Tensor:
-    """Return even and odd DCT-II vectors for the upper half of an axis, (2, half, pairs), filled up with zeros."""
-    upper = _spectral.dct_basis(length, k, torch.device("cpu"))[: (length + 1) // 2]
-    upper = torch.nn.functional.pad(upper, (0, -k % (2 * _PAIRS)))
-    return upper.unflatten(1, (-1, 2)).permute(2, 0, 1).to(dtype).contiguous()

@@ -1,7 +1,7 @@
-"""Select between two tensors by a mask, reading only the one that is selected.
+"""Select between two tensors by a mask, and read only the selected one.
 
-Where masks have features larger than the 32 bytes that a GPU reads at once, that moves about the bytes of one input and
-one output; `torch.where` moves both inputs.
+A GPU reads 32 bytes at once. Where the features of the mask are larger than that, the kernel moves about the bytes of
+one input and one output; `torch.where` moves both inputs.
 """
 
 import math
@@ -12,156 +12,186 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-OUTER = 4  # axes beside the innermost
-_ELEMENTS = 2048  # of a program: 16 of a thread
-_SHORT = 64  # elements of an innermost axis, below which most of a program is idle
-_MOST_REPEATS = 2**30  # counted in 32 bits
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+OUTER_AXES = 4  # beside the innermost
+_ELEMENTS_PER_PROGRAM = 2048  # 16 per thread
+_SHORTEST_INNER = 64  # elements; on a shorter innermost axis, most of each program is idle
+_MOST_REPEATS = 2**30  # the kernel counts them in 32 bits
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 @triton.jit
 def select_kernel(
-    out,
-    a,
-    b,
-    mask,
-    inner,
-    out_step,
-    a_step,
-    b_step,
-    mask_step,
+    out_ptr,
+    a_ptr,
+    b_ptr,
+    mask_ptr,
+    inner_size,
+    out_stride_inner,
+    a_stride_inner,
+    b_stride_inner,
+    mask_stride_inner,
     size_0,
     size_1,
     size_2,
     size_3,
-    out_0,
-    out_1,
-    out_2,
-    out_3,
-    a_0,
-    a_1,
-    a_2,
-    a_3,
-    b_0,
-    b_1,
-    b_2,
-    b_3,
-    mask_0,
-    mask_1,
-    mask_2,
-    mask_3,
+    out_stride_0,
+    out_stride_1,
+    out_stride_2,
+    out_stride_3,
+    a_stride_0,
+    a_stride_1,
+    a_stride_2,
+    a_stride_3,
+    b_stride_0,
+    b_stride_1,
+    b_stride_2,
+    b_stride_3,
+    mask_stride_0,
+    mask_stride_1,
+    mask_stride_2,
+    mask_stride_3,
     b_roll,
     out_roll,
-    repeat: tl.constexpr,
-    a_constant: tl.constexpr,
-    b_constant: tl.constexpr,
-    vectors: tl.constexpr,
-    vector: tl.constexpr,
+    REPEAT: tl.constexpr,
+    A_IS_SCALAR: tl.constexpr,
+    B_IS_SCALAR: tl.constexpr,
+    VECTORS: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):
-    """Compute `out = where(mask, b, a)` for one part of the innermost axis, by integers of any one width.
+    """Compute `out = where(mask, b, a)` for one tile of the innermost axis.
 
-    An axis has one stride in each tensor, in elements. On the first, b is read and out written `b_roll` and `out_roll`
-    further on, round the end. Along the innermost, an element of the mask stands for `repeat` of the others'.
+    The tensors have one shape: outer axes 0 (the batch) to 3, and the innermost axis. All strides are in elements.
+    Along axis 0, row i reads b[i + b_roll] and writes out[i + out_roll], modulo the batch size. Along the innermost
+    axis, one mask element covers `REPEAT` elements of the images (channels-last).
+
+    Args:
+        out_ptr, a_ptr, b_ptr: Elements as integers of one width, 1 to 8 bytes.
+        mask_ptr: Bytes; 0 selects a, any other b.
+        inner_size: Elements of the innermost axis, counted in the images.
+        *_stride_inner: Stride along the innermost axis; for the mask, the stride from one mask element to the next.
+        size_*: Sizes of the outer axes.
+        *_stride_*: Strides along the outer axes.
+        b_roll, out_roll: Rows, from 0 to size_0.
+        REPEAT: Elements of the images per mask element.
+        A_IS_SCALAR, B_IS_SCALAR: Whether that input has one value along the innermost axis, so that it is read once.
+        VECTORS, VECTOR: A tile has VECTORS vectors of VECTOR elements; a vector has 16 bytes.
     """
-    tiles = tl.cdiv(inner, vectors * vector)
+    # 1. Which outer row, and which tile of the innermost axis, is this program's?
+    tiles = tl.cdiv(inner_size, VECTORS * VECTOR)
     row = tl.program_id(0) // tiles
-    # In 64 bits, for tensors of any size: indices before they are multiplied by strides.
-    start = (tl.program_id(0) % tiles).to(tl.int64) * (vectors * vector)
+    # An index becomes 64 bits wide before it is multiplied by a stride, since the product may pass 2^31.
+    start = (tl.program_id(0) % tiles).to(tl.int64) * (VECTORS * VECTOR)
     index_3 = (row % size_3).to(tl.int64)
     row //= size_3
     index_2 = (row % size_2).to(tl.int64)
     row //= size_2
     index_1 = (row % size_1).to(tl.int64)
     index_0 = (row // size_1).to(tl.int64)
+
+    # 2. Where that tile starts in each tensor; b and out wrap round the end of the batch.
     b_index = index_0 + b_roll
     b_index = tl.where(b_index >= size_0, b_index - size_0, b_index)
     out_index = index_0 + out_roll
     out_index = tl.where(out_index >= size_0, out_index - size_0, out_index)
-    a += index_0 * a_0 + index_1 * a_1 + index_2 * a_2 + index_3 * a_3 + start * a_step
-    b += b_index * b_0 + index_1 * b_1 + index_2 * b_2 + index_3 * b_3 + start * b_step
-    out += out_index * out_0 + index_1 * out_1 + index_2 * out_2 + index_3 * out_3 + start * out_step
-    mask += index_0 * mask_0 + index_1 * mask_1 + index_2 * mask_2 + index_3 * mask_3 + start // repeat * mask_step
+    a_offset = index_0 * a_stride_0 + index_1 * a_stride_1 + index_2 * a_stride_2 + index_3 * a_stride_3
+    a_ptr += a_offset + start * a_stride_inner
+    b_offset = b_index * b_stride_0 + index_1 * b_stride_1 + index_2 * b_stride_2 + index_3 * b_stride_3
+    b_ptr += b_offset + start * b_stride_inner
+    out_offset = out_index * out_stride_0 + index_1 * out_stride_1 + index_2 * out_stride_2 + index_3 * out_stride_3
+    out_ptr += out_offset + start * out_stride_inner
+    mask_offset = index_0 * mask_stride_0 + index_1 * mask_stride_1 + index_2 * mask_stride_2 + index_3 * mask_stride_3
+    mask_ptr += mask_offset + start // REPEAT * mask_stride_inner
 
-    # A row for each vector of 16 bytes: it is read whole if any of it is selected.
-    lane = tl.arange(0, vectors)[:, None] * vector + tl.arange(0, vector)[None, :]
-    inside = lane < inner - start
-    pixel = ((start % repeat).to(tl.int32) + lane) // repeat
-    chosen = tl.load(mask + pixel.to(tl.int64) * mask_step, mask=inside, other=0)
-    some_a = tl.min(chosen, 1, keep_dims=True) == 0
-    some_b = tl.max(chosen, 1, keep_dims=True) != 0
+    # 3. Read the mask; then read only the image it selects, in vectors of 16 bytes.
+    lane = tl.arange(0, VECTORS)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]  # (VECTORS, VECTOR)
+    inside = lane < inner_size - start
+    mask_lane = ((start % REPEAT).to(tl.int32) + lane) // REPEAT
+    chosen = tl.load(mask_ptr + mask_lane.to(tl.int64) * mask_stride_inner, mask=inside, other=0)
+    # A vector is read whole if any of its elements is selected, so that one load instruction takes 16 bytes.
+    any_from_a = tl.min(chosen, 1, keep_dims=True) == 0  # (VECTORS, 1)
+    any_from_b = tl.max(chosen, 1, keep_dims=True) != 0
     lane = lane.to(tl.int64)
-    first = tl.load(a) if a_constant else tl.load(a + lane * a_step, mask=inside & some_a)
-    second = tl.load(b) if b_constant else tl.load(b + lane * b_step, mask=inside & some_b)
-    tl.store(out + lane * out_step, tl.where(chosen != 0, second, first), mask=inside)
+    from_a = tl.load(a_ptr) if A_IS_SCALAR else tl.load(a_ptr + lane * a_stride_inner, mask=inside & any_from_a)
+    from_b = tl.load(b_ptr) if B_IS_SCALAR else tl.load(b_ptr + lane * b_stride_inner, mask=inside & any_from_b)
+    tl.store(out_ptr + lane * out_stride_inner, tl.where(chosen != 0, from_b, from_a), mask=inside)
 
 
 class _Axis(NamedTuple):
     size: int
     strides: tuple[int, ...]  # of out, a, b and the mask
 
-    def holds(self, inner: "_Axis", tensors: slice) -> bool:
-        """Tell whether this axis and one inside it are one axis of those tensors."""
+    def merges_with(self, inner: "_Axis", tensors: slice) -> bool:
+        """Tell whether this axis and the next one inside it form a single axis in the given tensors."""
         pairs = zip(self.strides[tensors], inner.strides[tensors], strict=True)
-        return all(outer == inner.size * step for outer, step in pairs)
+        return all(outer_stride == inner.size * inner_stride for outer_stride, inner_stride in pairs)
 
 
 class Plan(NamedTuple):
-    """How the kernel goes through tensors: outer axes, and the innermost one."""
+    """The axes that the kernel goes through: outer ones, the innermost, and its elements per mask element."""
 
     outer: list[_Axis]
     inner: _Axis
     repeat: int
 
-    def is_fast(self) -> bool:
-        """Tell whether it is the way to go, where there is another."""
-        return self.inner.size >= _SHORT or not self.outer
+    def is_worthwhile(self) -> bool:
+        """Tell whether the kernel should run where torch could select instead."""
+        return self.inner.size >= _SHORTEST_INNER or not self.outer
 
 
 def plan(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, *, rolled: bool) -> Plan | None:
-    """Merge the axes of four tensors of one shape into as few as there can be; if `rolled`, all but the first.
+    """Merge the axes of four tensors of one shape into as few as possible; if `rolled`, all but the first.
 
-    None if that is too many, or if elements are neither of 1, 2, 4 nor 8 bytes.
+    Returns:
+        The plan; None if too many axes are left, or if elements have a width other than 1, 2, 4 or 8 bytes.
     """
+    # 1. Order the axes as out has them in memory. A rolled axis stays by itself, since its indices wrap round.
     strides = zip(*(tensor.stride() for tensor in (out, a, b, mask)), strict=True)
     axes = [_Axis(size, steps) for size, steps in zip(out.shape, strides, strict=True)]
     first, rest = (axes[:1], axes[1:]) if rolled else ([], axes)
+    rest = sorted((axis for axis in rest if axis.size > 1), key=lambda axis: -axis.strides[0])
+
+    # 2. Merge each axis with the one before it where all four tensors allow that.
     merged: list[_Axis] = []
-    for axis in sorted((axis for axis in rest if axis.size > 1), key=lambda axis: -axis.strides[0]):
-        size = merged.pop().size if merged and merged[-1].holds(axis, slice(None)) else 1
+    for axis in rest:
+        size = merged.pop().size if merged and merged[-1].merges_with(axis, slice(None)) else 1
         merged.append(_Axis(size * axis.size, axis.strides))
-    inner, repeat = merged.pop() if merged else _Axis(1, (0, 0, 0, 0)), 1
+    inner = merged.pop() if merged else _Axis(1, (0, 0, 0, 0))
+
+    # 3. Channels last: the pixels and channels of the images merge, and one mask element serves all channels.
+    repeat = 1
     one_mask = inner.strides[3] == 0 and inner.size < _MOST_REPEATS
-    if merged and one_mask and merged[-1].holds(inner, slice(3)):  # channels last
-        repeat, pixels = inner.size, merged.pop()
+    if merged and one_mask and merged[-1].merges_with(inner, slice(3)):
+        pixels, repeat = merged.pop(), inner.size
         inner = _Axis(pixels.size * repeat, (*inner.strides[:3], pixels.strides[3]))
     outer = first + merged
-    return Plan(outer, inner, repeat) if len(outer) <= OUTER and out.element_size() in _INTEGERS else None
+    return Plan(outer, inner, repeat) if len(outer) <= OUTER_AXES and out.element_size() in _INTEGERS else None
 
 
-def select(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, how: Plan, *, b_roll: int = 0, out_roll: int = 0) -> None:
-    """Compute `out = where(mask, b.roll(-b_roll, 0), a).roll(out_roll, 0)`, for tensors of one shape and `plan`."""
+def launch_select(
+    out: Tensor, a: Tensor, b: Tensor, mask: Tensor, plan: Plan, *, b_roll: int = 0, out_roll: int = 0
+) -> None:
+    """Compute `out = where(mask, b.roll(-b_roll, 0), a).roll(out_roll, 0)` for the four tensors of `plan`."""
     if out.numel() == 0:
         return
-    size = out.element_size()
-    tensors = [tensor.view(_INTEGERS[size]) for tensor in (out, a, b)]  # whatever they hold is moved as it is
-    padding = [_Axis(1, (0, 0, 0, 0))] * (OUTER - len(how.outer))
-    outer = how.outer + padding
-    strides = [axis.strides[position] for position in range(4) for axis in outer]
-    programs = math.prod(axis.size for axis in outer) * triton.cdiv(how.inner.size, _ELEMENTS)
-    _, a_step, b_step, _ = how.inner.strides
+    element_size = out.element_size()
+    images = [tensor.view(_INTEGERS[element_size]) for tensor in (out, a, b)]  # bits are moved, not interpreted
+    outer = plan.outer + [_Axis(1, (0, 0, 0, 0))] * (OUTER_AXES - len(plan.outer))
+    strides = [axis.strides[tensor] for tensor in range(4) for axis in outer]
+    programs = math.prod(axis.size for axis in outer) * triton.cdiv(plan.inner.size, _ELEMENTS_PER_PROGRAM)
+    _, a_stride, b_stride, _ = plan.inner.strides
     with torch.cuda.device_of(out):
         select_kernel[(programs,)](
-            *tensors,
+            *images,
             mask.view(torch.uint8),
-            how.inner.size,
-            *how.inner.strides,
+            plan.inner.size,
+            *plan.inner.strides,
             *(axis.size for axis in outer),
             *strides,
             b_roll,
             out_roll,
-            repeat=how.repeat,
-            a_constant=a_step == 0,
-            b_constant=b_step == 0,
-            vectors=_ELEMENTS * size // 16,
-            vector=16 // size,
+            REPEAT=plan.repeat,
+            A_IS_SCALAR=a_stride == 0,
+            B_IS_SCALAR=b_stride == 0,
+            VECTORS=_ELEMENTS_PER_PROGRAM * element_size // 16,
+            VECTOR=16 // element_size,
         )

@@ -1,4 +1,4 @@
-"""Argument validation. Everything is checked before anything is drawn: errors name what was expected and what came."""
+"""Check numbers, ranges, sizes, dtypes and devices."""
 
 import math
 import numbers
@@ -12,15 +12,14 @@ from torch import Tensor
 
 Values = float | tuple[float, float] | Tensor  # a number, a (low, high) range, or a CPU tensor (n,) of per-mask values
 
-
-# A checked `Values`: the two ends of the range to draw from, or none and a tensor (n,) float32. The values in a tensor
-# are not read before `ends` does so, inside the operator that draws: a compiler cannot read them.
-Checked = tuple[list[float], Tensor | None]
+# `Values` after `values` has checked them: [low, high] of the range to draw from and None, or [] and a tensor (n,)
+# float32. A compiler cannot read the tensor's values. So `bounds` checks them later, inside the operator that draws.
+RangeOrValues = tuple[list[float], Tensor | None]
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What an argument's values must lie in; the ends belong to it unless `open_low`."""
+class Interval:
+    """Where an argument's values must lie: from `low` to `high`, both included unless `open_low`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -29,57 +28,60 @@ class Bounds:
     def __str__(self) -> str:
         low = f"{'above' if self.open_low else 'at least'} {self.low:g}" if self.low > -math.inf else ""
         high = f"at most {self.high:g}" if self.high < math.inf else ""
-        limits = " and ".join(bound for bound in (low, high) if bound)
+        limits = " and ".join(limit for limit in (low, high) if limit)
         return f"finite, {limits}" if limits else "finite"
 
     def check(self, name: str, smallest: float, largest: float) -> None:
         above = smallest > self.low if self.open_low else smallest >= self.low
-        if not (above and largest <= self.high and -math.inf < smallest and largest < math.inf):  # NaN is refused too
-            came = " to ".join(dict.fromkeys(f"{end:g}" for end in (smallest, largest)))
-            raise ValueError(f"{name} must be {self}, got {came}")
+        # Worded so that NaN, which compares as False, is refused.
+        if not (above and largest <= self.high and -math.inf < smallest and largest < math.inf):
+            got = " to ".join(dict.fromkeys(f"{end:g}" for end in (smallest, largest)))
+            raise ValueError(f"{name} must be {self}, got {got}")
 
 
-POSITIVE = Bounds(0, open_low=True)
-FRACTION = Bounds(0, 1)
+POSITIVE = Interval(0, open_low=True)
+FRACTION = Interval(0, 1)
 FILL = "a number, or a tensor that broadcasts, such as (C, 1, 1)"
-# A smaller sigma (pixels) changes nothing, a larger one blurs all to nothing; both would overflow somewhere.
-SIGMA = Bounds(1e-3, 1e4)
+# In pixels. A smaller sigma changes nothing, and a larger one leaves nothing. Both would overflow somewhere.
+SIGMA = Interval(1e-3, 1e4)
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (float, int, numbers.Real)) and not isinstance(value, bool)  # the usual ones first: faster
+    # The usual types come first: Real alone takes much longer.
+    return isinstance(value, (float, int, numbers.Real)) and not isinstance(value, bool)
 
 
-def number(name: str, value: Any, bounds: Bounds, what: str = "a number") -> float:
+def number(name: str, value: Any, interval: Interval, what: str = "a number") -> float:
     if not is_number(value):
         raise TypeError(f"{name} must be {what}, got {describe(value)}")
     try:
         as_float = float(value)
     except OverflowError:
         as_float = math.inf
-    bounds.check(name, as_float, as_float)
+    interval.check(name, as_float, as_float)
     return as_float
 
 
-def fits(name: str, value: Any, dtype: torch.dtype) -> float:
-    """Check a number that a tensor of `dtype` is to hold, exactly where it holds integers."""
+def fill_value(name: str, value: Any, dtype: torch.dtype) -> float:
+    """Check a number to fill a tensor of `dtype` with. Integer dtypes must hold it exactly."""
     if dtype == torch.bool:
-        value, bounds = (int(value) if isinstance(value, bool) else value), FRACTION
+        value, interval = (int(value) if isinstance(value, bool) else value), FRACTION
     else:
         limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
-        bounds = Bounds(limits.min, limits.max)
-    value = number(name, value, bounds, FILL)
+        interval = Interval(limits.min, limits.max)
+    value = number(name, value, interval, FILL)
     if not (dtype.is_floating_point or dtype.is_complex or value.is_integer()):
         raise ValueError(f"{name} must be a whole number for tensors of {dtype}, got {value:g}")
     return value
 
 
-def count(name: str, value: Any, low: int = 1) -> int:
+def positive_int(name: str, value: Any) -> int:
     if not isinstance(value, (int, numbers.Integral, torch.SymInt)) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {describe(value)}")
-    if value < low:
-        raise ValueError(f"{name} must be at least {low}, got {value}")
-    return cast(int, value) if isinstance(value, torch.SymInt) else int(value)  # a compiler's symbol stays one
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    # int() would turn a compiler's symbol into a constant.
+    return cast(int, value) if isinstance(value, torch.SymInt) else int(value)
 
 
 def image_size(size: Any) -> tuple[int, ...]:
@@ -87,11 +89,11 @@ def image_size(size: Any) -> tuple[int, ...]:
         raise TypeError(f"size must be a tuple of 1 to 3 lengths in pixels, as (height, width), got {describe(size)}")
     if not 1 <= len(size) <= 3:
         raise ValueError(f"size must have 1 to 3 axes, got {len(size)}: {tuple(size)}")
-    return tuple(count(f"size[{axis}]", length) for axis, length in enumerate(size))
+    return tuple(positive_int(f"size[{axis}]", length) for axis, length in enumerate(size))
 
 
-def values(name: str, value: Any, bounds: Bounds, n: int | None = None) -> Checked:
-    """Check a number, a (low, high) range or a CPU tensor of `n` per-mask values."""
+def values(name: str, value: Any, interval: Interval, n: int | None = None) -> RangeOrValues:
+    """Check a number, a (low, high) range, or a CPU tensor of `n` values. `bounds` checks the tensor's values later."""
     if isinstance(value, Tensor):
         return [], _per_mask_values(name, value, n)
     if isinstance(value, (tuple, list)):
@@ -100,7 +102,7 @@ def values(name: str, value: Any, bounds: Bounds, n: int | None = None) -> Check
                 f"{name} as a range must be (low, high), got {len(value)} values: "
                 "for one value per mask pass torch.tensor([...])"
             )
-        low, high = (number(f"{name}[{end}]", item, bounds) for end, item in enumerate(value))
+        low, high = (number(f"{name}[{end}]", item, interval) for end, item in enumerate(value))
         if low > high:
             raise ValueError(f"{name} as a range must be (low, high) with low <= high, got {value}")
         return [low, high], None
@@ -108,20 +110,21 @@ def values(name: str, value: Any, bounds: Bounds, n: int | None = None) -> Check
         raise TypeError(
             f"{name} must be a number, a (low, high) range or a CPU tensor of per-mask values, got {describe(value)}"
         )
-    return [number(name, value, bounds)] * 2, None
+    return [number(name, value, interval)] * 2, None
 
 
-def ends(name: str, checked: Checked, bounds: Bounds) -> tuple[float, float]:
-    """Return the smallest and the largest value there can be, and check those that only a tensor holds."""
-    (low, high), per_mask = checked[0] or (0.0, 0.0), checked[1]
-    if per_mask is not None:
-        low, high = per_mask.min().item(), per_mask.max().item()
-        bounds.check(name, low, high)
+def bounds(name: str, checked: RangeOrValues, interval: Interval) -> tuple[float, float]:
+    """Return the smallest and the largest value that can be drawn. The values of a tensor are checked here."""
+    low_high, per_mask = checked
+    if per_mask is None:
+        return low_high[0], low_high[1]
+    low, high = per_mask.min().item(), per_mask.max().item()
+    interval.check(name, low, high)
     return low, high
 
 
-def spacing(value: Any, dims: int | None = None) -> list[float]:
-    """Check one number per axis; `dims` is None where the number of axes is not known yet."""
+def spacing_per_axis(value: Any, dims: int | None = None) -> list[float]:
+    """Check one number per axis. `dims` is None where the number of axes is not known yet."""
     if value is None:
         return [1.0] * (dims or 1)
     if not is_sequence(value):
@@ -131,24 +134,24 @@ def spacing(value: Any, dims: int | None = None) -> list[float]:
     return [number(f"spacing[{axis}]", item, POSITIVE) for axis, item in enumerate(value)]
 
 
-def sigma_in_pixels(sigma: tuple[float, float], steps: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the smallest and the largest sigma along each axis, in pixels."""
-    in_pixels = [(sigma[0] / step, sigma[1] / step) for step in steps]
+def sigma_in_pixels(sigma: tuple[float, float], spacing: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the bounds of sigma along each axis, in pixels, of bounds in units of the spacing."""
+    in_pixels = [(sigma[0] / step, sigma[1] / step) for step in spacing]
     for axis, (low, high) in enumerate(in_pixels):
-        SIGMA.check("sigma" if steps[axis] == 1 else f"sigma / spacing[{axis}], in pixels,", low, high)
+        SIGMA.check("sigma" if spacing[axis] == 1 else f"sigma / spacing[{axis}], in pixels,", low, high)
     return in_pixels
 
 
-def cow_settings(sigma: Any, proportion: Any, steps: Any) -> None:
-    """Check what a transform holds, before it is known for how many masks and axes."""
-    ends("proportion", values("proportion", proportion, FRACTION), FRACTION)
-    sigma_in_pixels(ends("sigma", values("sigma", sigma, POSITIVE), POSITIVE), spacing(steps))
+def cow_settings(sigma: Any, proportion: Any, spacing: Any) -> None:
+    """Check what `CowMix` and `CowOut` hold. How many masks and axes there will be is not known yet."""
+    bounds("proportion", values("proportion", proportion, FRACTION), FRACTION)
+    sigma_in_pixels(bounds("sigma", values("sigma", sigma, POSITIVE), POSITIVE), spacing_per_axis(spacing))
 
 
 def box_settings(area: Any, aspect: Any, n_boxes: Any, clip: Any) -> None:
-    """Check what a transform holds, likewise."""
-    ends("area", values("area", area, FRACTION), FRACTION)
-    count("n_boxes", n_boxes)
+    """Check what `CutMix` and `CutOut` hold. How many masks and axes there will be is not known yet."""
+    bounds("area", values("area", area, FRACTION), FRACTION)
+    positive_int("n_boxes", n_boxes)
     flag("clip", clip)
     if aspect is not None:
         number("aspect", aspect, POSITIVE)
@@ -178,7 +181,7 @@ def noise(value: Any, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> torch.device:
-    """Return where to draw: the device asked for, else that of the noise, of the generator, torch's default."""
+    """Return where to draw: on `device` if given, else where the noise is, else the generator, else torch's default."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {describe(generator)}")
     if device is not None:
@@ -186,7 +189,7 @@ def draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> tor
     elif noise is not None:
         target = noise.device
     else:
-        # Not torch.get_default_device(), which no compiler can look into.
+        # Not torch.get_default_device(), which Dynamo cannot trace.
         target = generator.device if generator is not None else torch.empty(0).device
     for name, source in (("generator", generator), ("noise", noise)):
         if source is not None and source.device.type != target.type:
@@ -224,7 +227,7 @@ def tensor(name: str, value: Any) -> Tensor:
 
 def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:
     if value.device.type != "cpu":
-        # Kept on the CPU so that checking it, and choosing K from it, never waits for a device.
+        # On the CPU, checking the values and choosing K from them waits for no device.
         raise ValueError(f"{name} as per-mask values must be a CPU tensor, got one on {value.device}: pass it as made")
     if value.ndim != 1 or not len(value):
         raise ValueError(
@@ -245,4 +248,4 @@ def is_sequence(value: object) -> bool:
 def describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} {value.dtype}"
-    return f"{type(value).__name__} {reprlib.repr(value)}"  # cut short before it is written out
+    return f"{type(value).__name__} {reprlib.repr(value)}"  # reprlib cuts it short before it is written out
