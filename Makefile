@@ -5,7 +5,7 @@ READY := $(VENV)/.installed
 ARGS ?=
 # A process per core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
-CORE := architecture checks consistency cuda draw_kernel engines kernels masks mix_kernel mixing operators tensors \
+CORE := architecture arguments batches consistency cuda draw_kernel engines kernels masks mix_kernel mixing operators \
 	transforms
 
 .PHONY: train test check lint bench clean
