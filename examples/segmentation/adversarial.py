@@ -1,10 +1,9 @@
 """Adversarial semi-supervised segmentation (Hung et al. 2018), the rival of the paper's Tables 2 and 3.
 
-A discriminator judges, pixel by pixel, whether a map is a label map or a prediction. The student learns to make
-predictions that pass for label maps. Where its prediction for an unlabelled image passes, that prediction becomes the
-label. The settings are those of the authors' public code, with two differences. The discriminator learns from labelled
-images alone, as their paper says, and from the student's batches. Unlabelled images come from the whole training set,
-as for the other methods.
+A discriminator tells label maps from predictions, pixel by pixel. The student learns to pass for a label map. Where
+its prediction for an unlabelled image passes, the prediction becomes the label. Settings are those of the authors'
+public code, but for two. The discriminator learns from labelled images alone, as in their paper, and from the student's
+batches. Unlabelled images come from the whole training set, as for the other methods.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from segmentation.objectives import Draw, LabelledLogits, StudentLogits, Totals
 
 LABELLED, UNLABELLED, SELF_TAUGHT = "loss/adversarial_labelled", "loss/adversarial_unlabelled", "loss/self_taught"
 WEIGHTS = {LABELLED: 0.01, UNLABELLED: 0.001, SELF_TAUGHT: 0.1}
-CONFIDENT = 0.2  # a prediction becomes a label if the discriminator gives it at least this probability
+CONFIDENT = 0.2  # at least this probability of being a label makes a prediction a label
 LEARNING_RATE, BETAS, POWER = 1e-4, (0.9, 0.99), 0.9  # of the discriminator's Adam; POWER is its decay's
 
 
@@ -66,7 +65,7 @@ class Adversarial:
         Args:
             n_classes: Classes K.
             draw: Returns the next unlabelled batch.
-            accelerator: The trainer's; discriminator and optimiser become part of its checkpoints.
+            accelerator: The trainer's; its checkpoints include the discriminator.
             iterations: Optimiser steps of the run.
             start: First iteration at which the student learns from its own predictions.
         """
@@ -98,8 +97,7 @@ class Adversarial:
         trusted = (judged.detach().sigmoid() >= CONFIDENT) & inside
         targets = logits.unlabelled.detach().argmax(1).where(trusted, VOID)
         entropy = F.cross_entropy(logits.unlabelled, targets, ignore_index=VOID, reduction="sum")
-        # Trusted pixels are known only now, after the step's counts. So their mean is over this batch of all processes,
-        # and all batches weigh the same.
+        # Trusted pixels are known only now: their mean is over this batch of all processes; batches weigh the same.
         n_trusted = self._accelerator.reduce(trusted.sum())
         losses[SELF_TAUGHT] = totals.mean(entropy, n_trusted) * totals.world / totals.extra
         return losses

@@ -27,23 +27,23 @@ class Config:
     network: Literal["unet", "deeplab2"] = "unet"
     """U-Net, or DeepLab v2."""
     encoder: str = "tu-resnet10t"
-    """For the U-Net a name of segmentation_models_pytorch, or tu-NAME for timm's; for DeepLab v2 resnet101."""
+    """U-Net: a name of segmentation_models_pytorch, or tu-NAME of timm. DeepLab v2: resnet101."""
     encoder_weights: Annotated[str, tyro.conf.arg(metavar="imagenet|none|FILE")] = "none"
-    """imagenet downloads pre-trained weights; none starts at random; FILE is .safetensors or .pt, and for
-    DeepLab v2 may hold the whole network, as pre-trained on COCO."""
+    """imagenet downloads weights; none starts at random; FILE is .safetensors or .pt, for DeepLab v2 also of the whole
+    network, as pre-trained on COCO."""
     decoder_channels: tuple[int, int, int, int, int] = (128, 64, 32, 16, 16)
     """Channels of the U-Net decoder's blocks, deepest first."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)
-    """Size of training images. Pascal VOC is cut to this size at random; others are resized to it, and scored at it."""
+    """Size of training images. Pascal VOC is cut to it at random; others are resized to it, and scored at it."""
     scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (1.0, 1.0)
-    """Scale each training image by a factor drawn from this range, then cut it to --size at random."""
+    """Scale training images by a factor from this range, then cut them to --size at random."""
     recipe: Literal["default", "paper", "hung"] = "default"
-    """paper: iterations, batch and learning rate of the paper; the default for Cityscapes and Pascal VOC. hung: those
-    of Hung et al. (2018)."""
+    """paper: the paper's iterations, batch and learning rate, the default for Cityscapes and Pascal VOC. hung: those of
+    Hung et al. (2018)."""
     labelled: int = 30
     """Training images whose labels are used, chosen by the seed."""
     subset: int | None = None
-    """CamVid only: use the 30 labelled images on this line (from 0) of `data/camvid_subsets.txt` instead."""
+    """CamVid only: use the 30 images on this line (from 0) of `data/camvid_subsets.txt` instead."""
     iterations: int = 450
     """Optimiser steps."""
     batch_size: int = 8
@@ -63,7 +63,7 @@ class Config:
     threshold: float = 0.97
     """Probability above which the teacher is confident (paper, C.3.4)."""
     confidence: Literal["mean", "pixel"] = "mean"
-    """mean scales the loss by the share of confident pixels, as the paper does; pixel counts only confident pixels."""
+    """mean scales the loss by the share of confident pixels, as in the paper; pixel counts only those pixels."""
     teacher: Literal["ema", "self"] = "ema"
     """ema: the student's average (mean teacher); self: the student itself (Pi-model)."""
     ema: float = 0.98
@@ -83,7 +83,7 @@ class Config:
     seed: int = 0
     """Seed of the labelled images, initial weights, batches and masks."""
     workers: int = 0
-    """Processes that read ahead, for labelled and for unlabelled images; 0 reads images when they are needed."""
+    """Processes that read ahead, for each kind of batch; 0 reads images when they are needed."""
     window: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
     """Score by the mean probability of windows of this size that overlap by a third; by default whole images."""
     evaluate_every: int = 150

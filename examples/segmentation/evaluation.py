@@ -23,7 +23,7 @@ IMAGES_AT_ONCE = 8
 
 
 class Scores(NamedTuple):
-    """Mean and per-class intersection over union, in [0, 1]; NaN for a class in neither predictions nor labels."""
+    """Intersection over union in [0, 1], mean and per class; NaN for a class in neither map."""
 
     miou: float
     per_class: list[float]
@@ -63,7 +63,7 @@ class Tally:
     """A confusion matrix: counts of pixels by class and prediction."""
 
     def __init__(self, n_classes: int, device: torch.device | None = None) -> None:
-        # A class in neither predictions nor labels has no score, which is not a score of 0.
+        # A class in neither map has no score, rather than 0.
         self._metric = MulticlassJaccardIndex(
             n_classes, average="none", ignore_index=VOID, zero_division=float("nan"), validate_args=False
         ).to(device)
@@ -73,7 +73,7 @@ class Tally:
         self._metric.update(*(maps.to(self._metric.device, torch.long) for maps in (predictions, labels)))
 
     def scores(self) -> Scores:
-        """Return the scores of the pixels that all processes counted."""
+        """Return the scores, over all processes."""
         per_class = self._metric.compute()
         return Scores(per_class.nanmean().item(), per_class.tolist())
 
@@ -129,15 +129,15 @@ def evaluate(
     accelerator: Accelerator,
     keep: Collection[int] = (),
 ) -> Evaluation:
-    """Score a network. Each process takes a part of the split; memory does not grow with the split's length.
+    """Score a network, each process on its part of the split; memory does not grow with the split.
 
     Args:
         network: Images in [0, 1] to logits; it is left in eval mode.
-        data: The data set: its classes, and whether it is scored at its published size.
+        data: Gives classes and published size.
         split: Images to score.
         config: Window, size and workers.
-        accelerator: Gives device, precision and rank. Process r scores images r, r + `num_processes`, ...
-        keep: Indices of images whose class maps are returned, each by the process that scores it.
+        accelerator: Gives device and precision. Process r scores images r, r + `num_processes`, ...
+        keep: Images whose class maps are returned, each by the process that scores it.
     """
     network.eval()
     device = accelerator.device

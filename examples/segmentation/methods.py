@@ -1,7 +1,4 @@
-"""The methods of the paper's tables: what each one does with the unlabelled images.
-
-How to add a method stands in `segmentation/__init__.py`.
-"""
+"""The methods of the paper's tables: what each does with unlabelled images. `__init__.py` says how to add one."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -38,7 +35,7 @@ class Taught(NamedTuple):
 
 
 class Perturbed(NamedTuple):
-    """Images for the student, and the predictions expected for them; `valid` and `mask` go to `consistency_loss`."""
+    """Images for the student and the predictions expected for them; `valid` and `mask` are for `consistency_loss`."""
 
     images: Tensor  # (B, 3, H, W)
     probabilities: Tensor  # (B, K, H, W)
@@ -47,23 +44,18 @@ class Perturbed(NamedTuple):
 
 
 class Perturbation(Protocol):
-    """Turn unlabelled images and the teacher's predictions into images and predictions for the student."""
+    """Turn what the teacher saw and predicted into what the student sees and should predict."""
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed with one another: a batch of one image then needs a partner."""
+        """Whether images are mixed; a batch of one then needs a partner."""
 
     def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:
-        """Perturb a batch.
-
-        Args:
-            batch: Images and predictions to perturb.
-            partner: Images and predictions to mix them with; None takes them from the batch itself.
-        """
+        """Perturb a batch; if it is mixed, with its partner, or within the batch if there is none."""
 
 
 class Method(NamedTuple):
-    """Which labels a method uses, and what it does with unlabelled images; by default it does without them."""
+    """Which labels a method uses, and what it does with unlabelled images; by default it uses none."""
 
     all_labels: bool = False
     perturb: Perturbation | None = None  # for consistency with the teacher
@@ -78,7 +70,7 @@ class Mix:
     mixes = True
 
     def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:
-        """Mix each image with its partner, or with its neighbour in the batch."""
+        """Mix each image with its partner, or with the one before it in the batch."""
         images, valid, probabilities = batch
         other = None if partner is None else (partner.images, partner.probabilities, partner.valid.float())
         with record_function("cowmask"):

@@ -13,7 +13,7 @@ from segmentation.methods import Perturbation, Perturbed, Taught
 
 Draw = Callable[[], UnlabelledBatch]  # the next unlabelled batch
 Predict = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to the teacher's probabilities (B, K, H, W)
-Drawn = TypeVar("Drawn")  # an objective's own record of a batch; its .images are shown to the student
+Drawn = TypeVar("Drawn")  # an objective's record of a batch; the student sees its .images
 
 
 class StudentLogits(NamedTuple):
@@ -25,34 +25,33 @@ class StudentLogits(NamedTuple):
 
 
 class LabelledLogits(NamedTuple):
-    """The student's logits for the labelled images of one batch, without gradients."""
+    """The student's logits for one batch's labelled images, without gradients."""
 
     logits: Tensor  # (B, K, H, W) float32
     targets: Tensor  # (B, H, W)
 
 
 class Totals(NamedTuple):
-    """Counts of a whole step: over all accumulated batches and all processes."""
+    """Counts over all accumulated batches and all processes of a step."""
 
     labelled: Tensor  # pixels with a label
     valid: Tensor  # valid pixels of the unlabelled images
-    extra: Tensor  # what the objective counts besides: confident pixels, or batches
+    extra: Tensor  # confident pixels, or batches: the objective decides
     world: int  # processes
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
-        """Return one batch's part of a mean, from its own sum and the whole step's count."""
-        return total / count.clamp(min=1) * self.world  # DDP averages over processes, where a sum is meant
+        """Return a batch's part of the step's mean, from the batch's sum and the step's count."""
+        return total / count.clamp(min=1) * self.world  # DDP averages over processes
 
 
 class Objective(Protocol[Drawn]):
-    """Losses on unlabelled images, and the training of whatever computes them.
+    """Losses on unlabelled images, and the training of the network that computes them, if any.
 
-    A step has one batch, or several if gradients are accumulated. Every loss and scalar is one batch's part: summed
-    over batches and averaged over processes, the parts are the step's.
+    Losses and scalars are a batch's part of the step's: summed over batches, averaged over processes, they make it up.
     """
 
     weights: Mapping[str, float]  # by loss
-    trains_itself: bool  # whether `after_step` needs the student's logits of labelled images
+    trains_itself: bool  # whether `after_step` needs labelled logits
 
     def draw(self, iteration: int) -> Drawn:
         """Return the unlabelled part of a batch."""
@@ -61,43 +60,25 @@ class Objective(Protocol[Drawn]):
         """Return a batch's part of `valid` and `extra` in `Totals`."""
 
     def losses(self, logits: StudentLogits, drawn: Drawn, totals: Totals) -> dict[str, Tensor]:
-        """Return a batch's losses before their weights.
-
-        Args:
-            logits: The student's, for the labelled images and for those of `drawn`.
-            drawn: The unlabelled part of the batch, by `draw`.
-            totals: The step's counts.
-        """
+        """Return a batch's losses before their weights."""
 
     def after_step(self, labelled: Sequence[LabelledLogits], totals: Totals) -> dict[str, Tensor]:
-        """Train the objective's own network, if it has one, and return scalars.
-
-        Args:
-            labelled: The student's logits, batch by batch; empty unless `trains_itself`.
-            totals: The step's counts.
-        """
+        """Train the objective's own network on the logits of all batches, and return scalars."""
 
 
 class Consistency:
-    """The student should predict for perturbed images what the teacher predicts for the images as they are."""
+    """Ask the student to predict for perturbed images what the teacher predicts for the originals."""
 
     weights: Mapping[str, float]
     trains_itself = False
 
     def __init__(self, config: Config, perturb: Perturbation, draw: Draw, predict: Predict) -> None:
-        """Compare the student with the teacher.
-
-        Args:
-            config: Weight, threshold and kind of confidence.
-            perturb: The method.
-            draw: Returns the next unlabelled batch.
-            predict: Returns the teacher's probabilities.
-        """
+        """Take weight, threshold and kind of confidence from `config`."""
         self.weights = {"loss/consistency": config.consistency_weight}
         self._per_pixel, self._threshold = config.confidence == "pixel", config.threshold
         self._perturb, self._draw, self._predict = perturb, draw, predict
 
-    def draw(self, iteration: int) -> Perturbed:  # noqa: ARG002 - the same from the first iteration on
+    def draw(self, iteration: int) -> Perturbed:  # noqa: ARG002
         """Return perturbed images and the predictions expected for them."""
         batch, partner = self._draw(), None
         if self._perturb.mixes and len(batch.images) == 1:
@@ -114,8 +95,7 @@ class Consistency:
 
     def losses(self, logits: StudentLogits, drawn: Perturbed, totals: Totals) -> dict[str, Tensor]:
         """Return the consistency loss."""
-        # The mean confidence is that of the whole step. So consistency_loss, which knows only this batch, gets no
-        # threshold, and the confidence is multiplied in here.
+        # The mean confidence is that of the whole step: consistency_loss, which knows one batch, gets no threshold.
         distance = consistency_loss(
             logits.unlabelled,
             drawn.probabilities,

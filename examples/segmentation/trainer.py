@@ -1,4 +1,4 @@
-"""The mean teacher trainer: one loop for every method, on one device or many. Start with `Trainer.step`."""
+"""The mean teacher trainer: one loop for every method, on one device or many."""
 
 import json
 import shutil
@@ -31,19 +31,19 @@ _FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpo
 
 
 def processes() -> PartialState:
-    """Return this process's rank and the number of processes, as torchrun sets them, with or without a GPU."""
+    """Return this process's rank and the number of processes, with or without a GPU."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class Outcome(NamedTuple):
-    """A run's results on the test set, with class maps of a few images; every process has the same ones."""
+    """A run's test scores, with class maps of a few images; the same on every process."""
 
     student: Evaluation
     teacher: Evaluation
 
 
 class StepData(NamedTuple):
-    """One batch: what one pass of the student needs. A step takes one, or several if gradients are accumulated."""
+    """One batch, for one pass of the student; a step has several if gradients are accumulated."""
 
     images: Tensor  # (B, 3, H, W), labelled
     targets: Tensor  # (B, H, W)
@@ -64,7 +64,7 @@ class _Progress:
 
 
 class Trainer:
-    """Train one method by one configuration. Every process of a distributed run makes its own trainer."""
+    """Train one method; every process of a distributed run makes its own trainer."""
 
     def __init__(self, config: Config, data: Dataset, name: MethodName) -> None:
         self.config, self.data, self.name = config, data, name
@@ -93,14 +93,14 @@ class Trainer:
         if self.accelerator.is_main_process:
             print(*student.report, sep="\n", end="\n" if student.report else "")
         student = student.to(self.device).to(memory_format=torch.channels_last)
-        # Without a teacher (Pi-model, adversarial learning) a decay of 0 makes this average the student itself.
+        # Without a teacher (Pi-model, adversarial) the average has decay 0: it is the student.
         self.has_teacher = config.teacher == "ema" and not self.method.adversarial
         decay = config.ema if self.has_teacher else 0.0
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.teacher.requires_grad_(False)
         for module in self.teacher.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.0  # the teacher's buffers are averages of the student's: predicting leaves them
+                module.momentum = 0.0  # its buffers are averages of the student's; predicting keeps them
         if config.compile:
             torch.compiler.reset()  # an earlier method's graphs count against the limit
             student.compile()
@@ -183,8 +183,8 @@ class Trainer:
         return Totals(labelled, valid, extra, self.world)
 
     def _student_forward(self, batch: StepData) -> StudentLogits:
-        # One pass for labelled and mixed images. In two passes batch-norm lets the student recognise mixed images by
-        # their statistics, and what it learns from them does not help with whole ones.
+        # One pass: in two, batch-norm lets the student recognise mixed images by their statistics, and what it learns
+        # from them does not help with labelled ones.
         images = batch.images if batch.unlabelled is None else torch.cat([batch.images, batch.unlabelled.images])
         with self.accelerator.autocast():
             logits = self.student(images).float()  # (labelled + unlabelled, K, H, W)
@@ -192,7 +192,7 @@ class Trainer:
         return StudentLogits(logits[:n], batch.targets, logits[n:])
 
     def _losses(self, logits: StudentLogits, batch: StepData, totals: Totals) -> dict[str, Tensor]:
-        """Return one batch's part of the losses; summed over batches, averaged over processes, parts are the step's."""
+        """Return a batch's part of the losses."""
         entropy = F.cross_entropy(logits.labelled, logits.targets, ignore_index=VOID, reduction="sum")
         losses = {"loss/supervised": totals.mean(entropy, totals.labelled)}
         if self.objective:
@@ -204,24 +204,23 @@ class Trainer:
         self.student.train()
         self.teacher.train(self.config.teacher_bn == "batch")
 
-        # 1. Draw all batches, with the teacher's predictions. Losses are means over all pixels of the step, on all
-        #    processes, so these are counted before the first loss.
+        # 1. Draw all batches, with the teacher's predictions. Losses are means over the whole step: count its pixels.
         batches = [self._draw_step_data() for _ in range(self.config.accumulate)]
         totals = self._count(batches)
 
-        # 2. The student's forward and backward pass, batch by batch. Processes exchange gradients in the last one.
+        # 2. The student's forward and backward pass, batch by batch; the last one exchanges gradients.
         weights = {"loss/supervised": 1.0, **(self.objective.weights if self.objective else {})}
         scalars: dict[str, Tensor] = {}
         labelled = []
         for batch in batches:
             last = batch is batches[-1]
             with nullcontext() if last else self.accelerator.no_sync(self.student):
-                logits = self._student_forward(batch)  # (B, K, H, W), labelled and unlabelled
+                logits = self._student_forward(batch)  # labelled and unlabelled: (B, K, H, W) each
                 losses = self._losses(logits, batch, totals)
                 self.accelerator.backward(sum(weights[name] * loss for name, loss in losses.items()))
             scalars = {name: scalars.get(name, 0) + loss.detach() for name, loss in losses.items()}
             if self.objective and self.objective.trains_itself:
-                # A clone: a slice would keep the unlabelled images' logits in memory, too.
+                # A slice would keep the unlabelled logits in memory.
                 labelled.append(LabelledLogits(logits.labelled.detach().clone(), logits.targets))
 
         # 3. Move the student, then let the teacher follow.
@@ -231,7 +230,7 @@ class Trainer:
             self.scheduler.step()
         self.teacher.update_parameters(self.accelerator.unwrap_model(self.student))
 
-        # 4. Train the objective's own network, if it has one.
+        # 4. Train the objective's own network, if any.
         if self.objective:
             scalars |= self.objective.after_step(labelled, totals)
         return scalars
@@ -281,7 +280,7 @@ class Trainer:
         return student, teacher._replace(maps={number: one for part in parts for number, one in part.items()})
 
     def _share_buffers(self) -> None:
-        """Give every process the batch-norm statistics of the first one: each has its own between steps."""
+        """Give every process the batch-norm statistics of the first one."""
         if self.world > 1:
             for network in (self.accelerator.unwrap_model(self.student), self.teacher.module):
                 for buffer in network.buffers():

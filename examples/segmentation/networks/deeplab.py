@@ -18,8 +18,8 @@ RATES = (6, 12, 18, 24)
 class AtrousHead(nn.Module):
     """Sum 3x3 convolutions of several dilations: (B, C, H, W) to (B, K, H, W).
 
-    As in Chen et al. 2017, all four branches are summed. Public copies of the code of Hung et al., among them that of
-    this paper's authors, return inside the loop over the branches: their results use rates 6 and 12 only.
+    As in Chen et al. 2017, all four branches count. Public copies of the code of Hung et al., among them this paper's
+    authors', return inside the loop over the branches: their results use rates 6 and 12 only.
     """
 
     def __init__(self, channels: int, n_classes: int) -> None:
@@ -42,8 +42,8 @@ class DeepLabV2(ResNet):
     Args:
         n_classes: Classes K.
         layers: Blocks of each layer, as in `LAYERS`.
-        stride_on_3x3: Whether layer2's first block has its stride in the 3x3 convolution, as torchvision's weights need
-            it. Weights converted from Caffe need it in the first 1x1 convolution.
+        stride_on_3x3: Where layer2's first block has its stride: in the 3x3 convolution, for torchvision's weights, or
+            in the first 1x1, for weights converted from Caffe.
     """
 
     def __init__(self, n_classes: int, layers: tuple[int, ...] = LAYERS["resnet101"], *, stride_on_3x3: bool) -> None:
@@ -84,8 +84,8 @@ def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
         encoder: "resnet101" or "resnet50".
         weights: "imagenet" downloads torchvision's (IMAGENET1K_V1), "none" starts at random. Anything else is a file
             (.safetensors, or a state dict saved by torch) of the whole network, as Hung et al. published it, or of
-            torchvision's ResNet. Stride and input normalisation follow from the kind of weights. Pre-trained batch-norm
-            is frozen. Weights of the head start at random if they are missing or for other classes.
+            torchvision's ResNet; stride and input follow from its kind. Pre-trained batch-norm is frozen. Weights of
+            the head that are missing, or for other classes, start at random.
         n_classes: Classes K.
     """
     if encoder not in LAYERS:
@@ -96,9 +96,7 @@ def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
     for prefix in ("module.", "Scale."):  # added by DataParallel, and by code that trains at several scales
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
-    published = any(
-        name.startswith("layer5.") for name in state
-    )  # torchvision's ResNet has a classifier, fc, in its place
+    published = any(name.startswith("layer5.") for name in state)  # torchvision's ResNet has fc instead
     if not published and "fc.weight" not in state:
         raise NetworkError(f"{weights} is neither of DeepLab v2 nor of torchvision: no layer5 and no fc.weight in it.")
     network = DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=not published)

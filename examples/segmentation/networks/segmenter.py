@@ -24,11 +24,11 @@ class Segmenter(nn.Module):
     """Normalise images (B, 3, H, W), pad them to whole strides, run the network, cut its logits (B, K, H, W) to size.
 
     Args:
-        network: Normalised images to logits; `network.encoder` is the pre-trained part.
-        normalisation: The one that the weights were trained with.
+        network: Images to logits; `network.encoder` is its pre-trained part.
+        normalisation: As in the training of its weights.
         stride: Height and width are padded to multiples of this.
         freeze_bn: Keep the encoder's batch-norm as it is.
-        report: Lines for the user on how the weights were loaded.
+        report: Lines for the user on loading the weights.
     """
 
     network: Any

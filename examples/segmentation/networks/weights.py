@@ -43,13 +43,13 @@ def load_weights(
     """Load the weights that fit, and report all others in lines of text.
 
     Args:
-        module: The module to load them into.
+        module: Where to load them.
         state: Weights by name.
-        source: Name of the weights in the report.
-        head: Prefix of names whose weights may be missing or of another shape; these keep their random values.
+        source: Their name in the report.
+        head: Weights whose names have this prefix may be missing or of another shape; they stay random.
 
     Raises:
-        NetworkError: If weights without this prefix are missing or of another shape.
+        NetworkError: If other weights are missing or of another shape.
     """
     target = module.state_dict()
     # PyTorch before 0.4.1 did not save these counts. Only batch-norm without momentum uses them.
