@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.installed
 ARGS ?=
-# A process per core, up to eight.
+# A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 CORE := architecture arguments batches consistency cuda draw_kernel engines kernels masks mix_kernel mixing operators \
 	transforms

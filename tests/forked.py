@@ -1,4 +1,4 @@
-"""Processes that tests start. They are forked from one that has imported everything: each saves seconds."""
+"""Processes that tests start. They are forked from one that has imported everything, which saves seconds."""
 
 import json
 import multiprocessing
@@ -84,13 +84,16 @@ def results(subject: Subject, out: Path, worlds: tuple[int, ...] = (1, 2)) -> li
         context = start_processes(_be_one, arguments, world, join=False, start_method="forkserver")
         running.append((context, store, folder))
     for context, _, _ in running:
-        while not context.join():  # raises what a process raised
-            pass
+        joined = [context.join(_TIMEOUT) for _ in context.processes]  # raises what a process raised
+        if not joined[-1]:
+            for process in context.processes:
+                process.kill()
+            pytest.fail("a process hangs")
     return [json.loads((folder / "result.json").read_text()) for _, _, folder in running]
 
 
 def _be_one(rank: int, subject: Subject, out: Path, world: int, port: int) -> None:
-    """Run a subject in this process, one of `world`, with the environment of torchrun."""
+    """Run a subject in this process, one of `world`, with the environment variables of torchrun."""
     if world > 1:
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
         store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}

@@ -87,22 +87,22 @@ def sums(*networks: torch.nn.Module) -> list[float]:
 def take_a_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     trainer, batch = frozen_trainer("cowmix", out, world), batch_of(rank, world)
     scalars = step_on(trainer, StepData(batch.images, batch.targets, batch.perturbed))
+    assert set(scalars) == {"loss/supervised", "loss/consistency", "confidence"}
     return {"scalars": scalars, "parameters": sums(trainer.student)}
 
 
 def take_an_adversarial_step(out: Path, rank: int, world: int) -> dict[str, Any]:
     trainer, batch = frozen_trainer("adversarial", out, world, optimizer="sgd"), batch_of(rank, world)
-    scalars = step_on(
-        trainer, StepData(batch.images, batch.targets, AdversarialBatch(batch.others, batch.valid, is_late=True))
-    )
+    unlabelled = AdversarialBatch(batch.others, batch.valid, is_late=True)
+    scalars = step_on(trainer, StepData(batch.images, batch.targets, unlabelled))
+    assert len(scalars) == 6
     assert isinstance(trainer.objective, Adversarial)
     return {"scalars": scalars, "parameters": sums(trainer.student, trainer.objective._discriminator)}
 
 
-@pytest.mark.parametrize(("take", "n_scalars"), [(take_a_step, 3), (take_an_adversarial_step, 6)])
-def test_two_processes_take_the_step_of_one(take: Subject, n_scalars: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("take", [take_a_step, take_an_adversarial_step])
+def test_two_processes_take_the_step_of_one(take: Subject, tmp_path: Path) -> None:
     one, two = results(take, tmp_path)
-    assert len(one["scalars"]) == n_scalars
     assert two["scalars"] == pytest.approx(one["scalars"], rel=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-5, abs=1e-6)
 
@@ -110,6 +110,8 @@ def test_two_processes_take_the_step_of_one(take: Subject, n_scalars: int, tmp_p
 def draw_and_score(out: Path, rank: int, world: int) -> dict[str, Any]:
     trainer, data = frozen_trainer("cowmix", out, world), street()
     drawn = gather_object([CowMix(sigma=2).sample(torch.rand(2, 3, *SIZE)).sum((1, 2, 3)).tolist()])
+    for buffer in (*trainer.student.buffers(), *trainer.teacher.buffers()):
+        buffer += rank  # in training, every process has batch-norm statistics of its own
     student, teacher = trainer._evaluate(data, data.test, keep=list(range(5)))
     own = evaluate(trainer.teacher, data, data.test, trainer.config, trainer.accelerator, keep=range(5))
     generator = torch.Generator().manual_seed(0)
@@ -131,8 +133,8 @@ def test_two_processes_draw_masks_of_their_own_and_share_the_test_set(tmp_path: 
     assert two["drawn"][0] != two["drawn"][1]
     assert two["read"] == [[0, 2, 4], [1, 3]]
     assert two["iou of given maps"] == one["iou of given maps"]  # exactly: the confusion matrices are added
-    assert two["iou"] == pytest.approx(one["iou"], abs=0.02, nan_ok=True)
-    assert two["predictions"] == pytest.approx(one["predictions"], rel=0.05)  # every image, in its place
+    assert two["iou"] == pytest.approx(one["iou"], abs=1e-3, nan_ok=True)
+    assert two["predictions"] == pytest.approx(one["predictions"], rel=0.01)  # every image, in its place
 
 
 def gloo_threads() -> list[str]:
