@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from cowmask import cow_masks
 from tests.reference import cow_mask
 
-METHODS = ("spectral", "direct")  # those that take noise
+METHODS = ("spectral", "direct")  # take noise
 DRAWING = (*METHODS, "coarse")
-PRECISIONS = ("high", "highest")  # of the kernel
-PIXELS = 1_000_000  # at least, for each setting
+PRECISIONS = ("high", "highest")  # of the Triton kernel
+PIXELS = 1_000_000  # at least, per setting
 
 
 def some_noise(size: Sequence[int], seed: int = 0, pixels: int = PIXELS) -> NDArray[np.float64]:
-    """Return white noise (n, 1, *size) of at least that many pixels."""
+    """Return white noise (n, 1, *size) of at least `pixels` pixels."""
     n = math.ceil(pixels / math.prod(size))
     return np.random.default_rng([seed, *size]).normal(size=(n, 1, *size))
 
@@ -30,7 +30,7 @@ def some_noise(size: Sequence[int], seed: int = 0, pixels: int = PIXELS) -> NDAr
 def wrong_pixels(
     noise: NDArray[np.float64], sigma: float, proportion: float, method: str, device: str = "cpu", **options: Any
 ) -> NDArray[np.int64]:
-    """Return how many pixels of each mask differ from the oracle's, (n,)."""
+    """Return the number of pixels of each mask that differ from the oracle's, (n,)."""
     n, _, *size = noise.shape
     same_noise = torch.from_numpy(noise).to(device)
     ours = cow_masks(n, size, sigma, proportion, noise=same_noise, method=method, **options).cpu().numpy()
@@ -39,10 +39,10 @@ def wrong_pixels(
 
 
 def assert_agrees(noise: NDArray[np.float64], sigma: float, proportion: float, method: str) -> None:
-    """Check the promise: 99.97% of all pixels, and no mask with more than max(6 pixels, 0.2%) wrong.
+    """Check that 99.97% of all pixels agree, and that no mask has more than max(6 pixels, 0.2%) wrong.
 
-    One in a hundred signals (one axis) may have more, by the spectral method: where one frequency makes up the field
-    and its coefficient happens to be near 0, the field is made of what the truncated taps leave of all the others.
+    By the spectral method, one signal (one axis) in a hundred may have more. A single frequency makes up its field. If
+    that coefficient is near 0, the field shows what the truncated taps leave of all other frequencies.
     """
     wrong = wrong_pixels(noise, sigma, proportion, method)
     assert wrong.sum() <= 0.0003 * noise.size, f"{wrong.sum() / noise.size:.3%} of the pixels differ"
@@ -52,7 +52,7 @@ def assert_agrees(noise: NDArray[np.float64], sigma: float, proportion: float, m
 
 
 def main() -> None:
-    """Print pixels in a million that differ, and the worst mask, by method or kernel, number of axes and sigma."""
+    """Print how many pixels in a million differ, and the worst mask, by method or precision, size and sigma."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", action="store_true", help="the Triton kernel by its precisions, on DEVICE")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -64,7 +64,7 @@ def main() -> None:
     print("| Size | Sigma, pixels |", *(f"{name}: of a million | worst mask |" for name in columns))
     print("|---|---|" + "---|---|" * len(columns))
     sizes = ((4096,), (256, 192), (333, 512), (64, 48, 56))
-    for size in sizes[arguments.kernel :]:  # of signals, the interpreter would take hours
+    for size in sizes[arguments.kernel :]:  # signals would take the interpreter hours
         noise = some_noise(size, pixels=2 * PIXELS)
         for sigma in (1, 2, 4, 8, 16, min(size) / 2):
             cells = []

@@ -1,4 +1,4 @@
-"""What every test file shares: each test draws the same numbers on every run."""
+"""What every test file shares: the same numbers drawn on every run, and one thread a process."""
 
 import os
 
@@ -6,8 +6,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+# `make test` runs a process per core. The variables are for processes that tests start, and for inductor.
+torch.set_num_threads(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported: without a GPU, they run interpreted
+    os.environ["TRITON_INTERPRET"] = "1"  # set before the kernels are imported, so that they run interpreted
 
 settings.register_profile("same examples", derandomize=True, deadline=None)
 settings.load_profile("same examples")

@@ -1,6 +1,7 @@
 """The arrows between the modules, and what importing the package loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,7 +128,21 @@ def test_eleven_names() -> None:
     assert all(hasattr(cowmask, name) for name in cowmask.__all__)
 
 
+def test_the_changelog_begins_with_this_version() -> None:
+    versions = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == cowmask.__version__
+
+
 def test_import_loads_torch_and_nothing_else() -> None:
     code = "import sys, torch; before = set(sys.modules); import cowmask; print(*sorted(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in loaded if not name.startswith("cowmask")] == []
+
+
+def test_make_check_runs_all_tests_of_the_package() -> None:
+    others = {path.stem for path in (ROOT / "examples").iterdir()} | {"benchmarks"}
+    tests = {path: {name.split(".")[0] for name in imports(path)} for path in (ROOT / "tests").glob("test_*.py")}
+    core = re.search(r"^CORE := (.*(?:(?<=\\)\n.*)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert core is not None
+    listed = core[1].replace("\\", " ").split()
+    assert listed == sorted(path.stem.removeprefix("test_") for path, names in tests.items() if not names & others)

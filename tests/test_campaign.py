@@ -20,6 +20,7 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_comparison, save_sweep
 from segmentation.campaigns.runner import CampaignError, Job, Summary
 from segmentation.methods import MethodName
+from tests.forked import run_script
 
 EXAMPLES = Path(runner.__file__).parents[2]
 SUBSETS = EXAMPLES / "segmentation" / "data" / "camvid_subsets.txt"
@@ -183,8 +184,7 @@ def test_options_that_make_no_sense_are_refused(name: str, value: int) -> None:
 @pytest.mark.parametrize("words", [["table1.py"], ["sweep.py", "--parameter", "ema"]])
 def test_the_commands_say_what_is_wrong_in_one_line(words: list[str]) -> None:
     for more, message in {("--subsets", "0"): "--subsets must be", ("--", "--seed", "3"): "--seed is set"}.items():
-        command = [sys.executable, str(EXAMPLES / words[0]), *words[1:], *more]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = run_script(EXAMPLES / words[0], *words[1:], *more)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert done.stderr.startswith(f"{words[0].removesuffix('.py')}: {message}")
 

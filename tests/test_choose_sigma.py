@@ -1,8 +1,7 @@
 """examples/choose_sigma.py: the size of the objects in label maps, as a sigma."""
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from choose_sigma import FACTORS, LAG_OVER_SIGMA, autocorrelation, half_length, 
 from cowmask import cow_masks
 from segmentation.data.datasets import DataError
 from segmentation.data.street import load_street
+from tests.forked import run_script
 
 SCRIPT = Path(choose_sigma.__file__)
 
@@ -31,10 +31,8 @@ def save_scenes(folder: Path, size: tuple[int, int]) -> None:
         Image.fromarray(split.label(index).numpy()).save(folder / "some" / f"{index}.png")
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False, timeout=120
-    )
+def run(*words: str) -> CompletedProcess[str]:
+    return run_script(SCRIPT, *words)
 
 
 def test_products_are_the_sums_they_say() -> None:

@@ -19,7 +19,7 @@ def predictions(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
 def reference(
     logits: torch.Tensor, probs: torch.Tensor, mask: np.ndarray, valid: np.ndarray, per_pixel: bool, distance: str
 ) -> float:
-    """Evaluate the definition in float64."""
+    """Evaluate the loss by its definition, in float64."""
     s, t = logits.double().numpy(), probs.double().numpy()
     p, log_p = softmax(s, 1), log_softmax(s, 1)
     if distance == "mse":

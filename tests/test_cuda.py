@@ -1,4 +1,4 @@
-"""What only a GPU can tell: `pytest -m cuda`."""
+"""Tests that need a GPU: `pytest -m cuda`."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_compiled_and_captured_by_torch() -> None:
 
 
 def most_allocated(call: Any) -> int:
-    """Return the bytes allocated at once in a call beyond those before it."""
+    """Return the peak of the bytes that a call allocates, without those allocated before it."""
     call()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()

@@ -1,8 +1,6 @@
 """The examples run by command, as a user runs them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -12,19 +10,16 @@ from torch import nn
 
 import minimal
 from cowmask import MeanTeacher
+from tests.forked import run_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLES / "train_camvid.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+SCRIPT = EXAMPLES / "train_camvid.py"
 
 
 def test_train_camvid_writes_what_it_says(tmp_path: Path) -> None:
     small = {"iterations": "2", "batch-size": "2", "encoder": "tu-lcnet_050", "size": "32 64"}
     tiny = [word for name, value in small.items() for word in (f"--{name}", *value.split())]
-    done = run(*tiny, "--method", "supervised", "cowmix", "--out", str(tmp_path))
+    done = run_script(SCRIPT, *tiny, "--method", "supervised", "cowmix", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "built-in procedural street scenes" in done.stdout
     assert "mIoU" in done.stdout
@@ -38,7 +33,7 @@ def test_train_camvid_writes_what_it_says(tmp_path: Path) -> None:
 
 
 def test_a_missing_data_set_is_one_sentence(tmp_path: Path) -> None:
-    done = run("--data", str(tmp_path / "nowhere"), "--out", str(tmp_path))
+    done = run_script(SCRIPT, "--data", tmp_path / "nowhere", "--out", tmp_path)
     assert done.returncode != 0
     assert done.stderr.strip().splitlines() == [
         f"train_camvid: {tmp_path / 'nowhere'} is not a folder: --data takes the folder that holds CamVid's train, val "

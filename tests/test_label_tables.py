@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from segmentation.campaigns.label_tables import PAPER, ROWS, LabelTables, RowNam
 from segmentation.campaigns.plots import save_curves
 from segmentation.campaigns.runner import CampaignError, Summary
 from segmentation.data import cityscapes, pascal_voc
+from tests.forked import run_script
 
 EXAMPLES = Path(runner.__file__).parents[2]
 # A trainer whose scores follow from labels and seed. CowMix is 5 points above supervised; for seed 0, "sky" is missing.
@@ -119,8 +119,7 @@ def test_options_that_make_no_sense_are_refused(changed: dict[str, int]) -> None
 
 @pytest.mark.parametrize("script", ["table2.py", "table3.py"])
 def test_the_commands_say_what_is_wrong_in_one_line(script: str) -> None:
-    command = [sys.executable, str(EXAMPLES / script), "--", "--labelled", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run_script(EXAMPLES / script, "--", "--labelled", "3")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert done.stderr.startswith(f"{script.removesuffix('.py')}: --labelled is set")
 

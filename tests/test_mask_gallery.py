@@ -1,9 +1,8 @@
 """The gallery of masks, by command and by its parts."""
 
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -23,14 +22,13 @@ from mask_gallery import (
     preview,
     read_image,
 )
+from tests.forked import run_script
 
 SCRIPT = Path(mask_gallery.__file__)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False, timeout=100
-    )
+def run(*arguments: str) -> CompletedProcess[str]:
+    return run_script(SCRIPT, *arguments)
 
 
 def save_picture(path: Path, mode: str, size: tuple[int, int]) -> str:

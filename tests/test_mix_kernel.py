@@ -39,8 +39,8 @@ def assert_same(found: Tensor, expected: Tensor, like: Tensor) -> None:
 def test_selects_and_erases(dtype: torch.dtype, size: tuple[int, ...]) -> None:
     formats = [torch.contiguous_format, torch.channels_last if len(size) == 2 else torch.channels_last_3d]
     for memory_format in formats:
-        a, b = (some((4, 3, *size), dtype).to(memory_format=memory_format) for _ in range(2))
-        for shape in ((4, 1, *size), (4, 3, *size), (1, 1, *size), (4, 1, *[1] * len(size))):
+        a, b = (some((2, 3, *size), dtype).to(memory_format=memory_format) for _ in range(2))
+        for shape in ((2, 1, *size), (2, 3, *size), (1, 1, *size), (2, 1, *[1] * len(size))):
             mask = masks(shape).to(memory_format=memory_format)
             assert_same(mix(a, b, mask, backend="triton"), torch.where(mask, b, a), a)
             fill = some((3, *[1] * len(size)), dtype)
@@ -60,8 +60,8 @@ def test_the_image_before_is_mixed_in(dtype: torch.dtype) -> None:
 
 
 def test_the_result_is_laid_out_like_the_first() -> None:
-    a, mask = some((2, 3, 16, 20)), masks((2, 1, 16, 20))
-    b = some((2, 3, 16, 20)).to(memory_format=torch.channels_last)
+    a, mask = some((2, 3, 6, 10)), masks((2, 1, 6, 10))
+    b = some((2, 3, 6, 10)).to(memory_format=torch.channels_last)
     assert mix(a, b, mask, backend="triton").stride() == a.stride()
     assert mix(b, a, mask, backend="triton").stride() == b.stride()
 

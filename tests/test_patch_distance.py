@@ -1,9 +1,8 @@
 """Distances between neighbouring patches, and how well they tell boundaries."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from torchmetrics.functional.classification import binary_auroc
 import patch_distance
 from patch_distance import Options, OptionsError, Score, boundaries, crop, margin, measure
 from segmentation.data.street import load_street
+from tests.forked import run_script
 
 SCRIPT = Path(patch_distance.__file__)
 NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -187,10 +187,8 @@ def test_images_without_boundaries_have_no_area() -> None:
     assert score.summary()["images"] == 1
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False, timeout=100
-    )
+def run(*arguments: str) -> CompletedProcess[str]:
+    return run_script(SCRIPT, *arguments)
 
 
 def save_camvid(root: Path) -> None:

@@ -64,6 +64,7 @@ def test_batches_go_on_where_they_were(workers: int) -> None:
     )  # masks are drawn from this generator; reading images leaves it alone
     del coming
     assert numbers(resumed) == numbers(ahead)
+    resumed.close()  # left to the garbage collector, it would wait 10 seconds for its workers
 
 
 def test_crops_are_of_one_size_and_follow_from_the_seed() -> None:

@@ -1,8 +1,7 @@
 """The coarse engine: draw noise on a grid as coarse as sigma, and blur it from there straight to pixels. On a CPU.
 
-A Gaussian lets through little that is finer than itself. Noise on points that lie sigma apart therefore gives a field
-of the same covariance as noise on the pixels, but for 2 exp(-pi^2), 1 part in 10,000, along each axis. That takes sigma
-squared times fewer random numbers. A block of pixels needs only the points around it. So the cost of a pixel does not
+Noise on points that lie sigma apart gives a field of the same covariance as noise on the pixels, but for 2 exp(-pi^2),
+1 part in 10,000, along each axis. That takes sigma squared times fewer random numbers. The cost of a pixel does not
 grow with the image; the spectral engine's does.
 """
 
@@ -83,7 +82,6 @@ def _blur_all_but_first_axis(noise: Tensor, grids: Sequence[Grid], sigma: Sequen
     """Return the two factors whose product blurs the first axis.
 
     They are weights (blocks, pixels, columns), and the noise, blurred along the other axes, (blocks, columns, lines).
-    The product is left to the caller, who can compute it in parts.
     """
     # 1. Noise at the columns of all axes, mirrored beyond the ends.
     for axis, grid in enumerate(grids):
@@ -94,12 +92,12 @@ def _blur_all_but_first_axis(noise: Tensor, grids: Sequence[Grid], sigma: Sequen
         grid, n_columns = grids[axis], noise.shape[-1]
         if axis == len(grids) - 1 or (grid, sigma[axis]) != (grids[axis + 1], sigma[axis + 1]):
             weights = torch.exp(grid.exponents * (1 / sigma[axis] ** 2))  # (blocks or 1, pixels, columns)
-        # 3. The columns of each block, without a copy though blocks overlap. Axis `axis` is the last of the noise.
+        # 3. The columns of each block, without a copy, though blocks overlap.
         lines = noise.numel() // n_columns
         strides = (grid.block_step, 1, n_columns)
         columns = noise.as_strided((grid.blocks, weights.shape[2], lines), strides)  # (blocks, columns, lines)
         if axis > 0:
-            # 4. A blurred axis moves to the front: the next is then the last, and in the end all are in order.
+            # 4. A blurred axis moves to the front, so that in the end all are in order.
             field = torch.bmm(weights.expand(grid.blocks, -1, -1), columns)  # (blocks, pixels, lines)
             noise = field.view(-1, *noise.shape[:-1])[: grid.length]
     return weights.expand(grids[0].blocks, -1, -1), columns

@@ -3,8 +3,8 @@
     field = blur(noise, sigma)                                            taps, mirrored
     mask  = field - mean > sqrt(2) * erfinv(1 - 2 * proportion) * std     thresholds, write_thresholded
 
-The blur is `scipy.ndimage.gaussian_filter`: its taps end at four sigmas, and its borders mirror the image with the edge
-pixel repeated (mode "reflect": d c b a | a b c d | d c b a).
+The blur is `scipy.ndimage.gaussian_filter`. Taps end at four sigmas. Borders mirror the image with the edge pixel
+repeated (mode "reflect": d c b a | a b c d | d c b a).
 """
 
 import math
@@ -62,8 +62,7 @@ def mirrored(length: int, start: int, stop: int, device: torch.device) -> Tensor
 def acts_as_gaussian(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> bool:
     """Tell whether the blur by any sigma within the bounds, one pair per axis, is as good as a true Gaussian.
 
-    Below one pixel, sampling the Gaussian shows. Above half an axis little of the field is left, and the end of the
-    taps shows.
+    Below one pixel, the pixels show. Above half an axis, the end of the taps shows.
     """
     return all(low >= 1 and 2 * high <= length for length, (low, high) in zip(size, bounds_in_pixels, strict=True))
 

@@ -26,7 +26,7 @@ def draw(out: Tensor, batch: Batch) -> None:
     at_once = _masks_at_once(batch, out.device)
     for start in range(0, len(out), at_once):
         rows = slice(start, start + at_once)
-        # The blur keeps the mean, which would drown a field that hardly varies: so the mean is taken out first.
+        # Taken out first, since the blur keeps the mean, which would drown a field that hardly varies.
         field = noise[rows] - noise[rows].mean(dims, keepdim=True)
         for axis, kernel in zip(dims, kernels, strict=True):
             field = blur(field, kernel[rows], axis)
@@ -39,8 +39,8 @@ def draw(out: Tensor, batch: Batch) -> None:
 
 def blur(x: Tensor, weights: Tensor, axis: int) -> Tensor:
     """Convolve axis `axis` >= 1 of x (n, *size) with one kernel per row, given as its taps (n, count)."""
-    # A convolution with a kernel per mask is slow, and a batched product is fast everywhere. So each kernel becomes a
-    # band matrix, and the axis is cut into blocks of outputs, each with the inputs that its kernel reaches.
+    # A convolution with a kernel per mask is slow; a batched product is fast everywhere. So each kernel becomes a band
+    # matrix, and the axis is cut into blocks.
     n, length = len(x), x.shape[axis]
     # 1. The whole kernels, of sum 1.
     kernel = _both_sides(_fold(weights, length))  # (n, 2 * reach + 1)
@@ -54,7 +54,7 @@ def blur(x: Tensor, weights: Tensor, axis: int) -> Tensor:
     n_blocks = math.ceil(length / block)
     index = mirrored(length, -reach, n_blocks * block + reach, x.device)
     lines = x.movedim(axis, -1)[..., index].unfold(-1, 2 * reach + block, block)  # (n, ..., n_blocks, 2 reach + block)
-    # 4. The products, side by side; the last block may reach beyond the axis.
+    # 4. The products; the last block may reach beyond the axis.
     blurred = lines.reshape(n, -1, 2 * reach + block) @ band  # (n, ..., block)
     return blurred.view(*lines.shape[:-2], -1)[..., :length].movedim(-1, axis)
 

@@ -1,7 +1,7 @@
 """The blur in its own basis: the gain of each coefficient, and how many coefficients count.
 
-Coefficient k of an axis of N pixels has the gain `g(k) = sum_j w_j cos(pi k j / N)`, where w are the blur's taps. For a
-sigma between a pixel and half the axis, that is close to a true Gaussian's, `exp(-(pi k sigma / N)^2 / 2)`.
+Coefficient k of an axis of N pixels has the gain `g(k) = sum_j w_j cos(pi k j / N)`, where w are the blur's taps. A
+true Gaussian has the gain `exp(-(pi k sigma / N)^2 / 2)`.
 """
 
 import math
@@ -15,26 +15,20 @@ from torch import Tensor
 from cowmask._engines.basis import cached_on, cosines
 from cowmask._engines.definition import acts_as_gaussian, n_taps, taps
 
-# Gains below the cutoff count as zero. For given noise, masks then agree with the full blur's on 99.99% of the pixels,
-# at sigma up to half the shorter side: see docs/agreement.md. For drawn noise only the distribution counts, and the
-# higher cutoff leaves out 1 part in 10,000 of the field's variance.
-CUTOFF_GIVEN_NOISE = 1e-3
-CUTOFF_DRAWN_NOISE = 1e-2
-# Coefficients that are kept beyond the cutoff. The taps end, so no gain is zero; where sigma is a large part of the
-# side, these few are most of what the full blur leaves.
+# Gains below the cutoff count as zero.
+CUTOFF_GIVEN_NOISE = 1e-3  # masks agree with the full blur's on 99.99% of the pixels (docs/agreement.md)
+CUTOFF_DRAWN_NOISE = 1e-2  # the field loses 1 part in 10,000 of its variance
+# Kept beyond the cutoff. The taps end, so no gain is zero, and a large sigma leaves little else.
 GUARD_COEFFICIENTS = 4
 _ANGLE_AT_CUTOFF = math.sqrt(2 * math.log(1 / CUTOFF_GIVEN_NOISE))  # sigma times angular frequency, rad
 
 
 def n_coefficients(length: int, sigma: float, cutoff: float | None = None) -> int:
-    """Return K, how many coefficients of an axis of `length` pixels have a gain that counts, for `sigma` or more.
+    """Return K, how many coefficients of an axis count, for a sigma of `sigma` pixels or more.
 
-    Args:
-        length: Pixels.
-        sigma: Pixels.
-        cutoff: That of `gaussian_gains`; None for `tap_gains`.
+    `cutoff` is that of `gaussian_gains`; None is for `tap_gains`.
     """
-    # Rounded up to steps, so that sigmas that change with every call share tables.
+    # Rounded up to steps, so that different sigmas share tables.
     if cutoff is not None:
         angle = math.sqrt(2 * math.log(1 / cutoff))
         return min(length, _round_up(math.floor(angle * length / (math.pi * sigma)) + 1, 4))
@@ -44,10 +38,7 @@ def n_coefficients(length: int, sigma: float, cutoff: float | None = None) -> in
 
 
 def gain_cutoff(size: Sequence[int], bounds_in_pixels: Sequence[tuple[float, float]]) -> float | None:
-    """Return the gain below which coefficients of drawn noise can be dropped.
-
-    None means that a true Gaussian will not do: the gains have to be those of Listing 1's own taps.
-    """
+    """Return the gain below which drawn coefficients can be dropped, or None if the blur needs Listing 1's own taps."""
     if not acts_as_gaussian(size, bounds_in_pixels):
         return None
     # Where sigma is a large part of an axis, few coefficients are left and each matters: then the lower cutoff.
@@ -81,14 +72,9 @@ def _exponents(spacing: tuple[float, ...], size: tuple[int, ...], counts: tuple[
 def tap_gains(
     sigma: Tensor, largest: Sequence[float], spacing: Sequence[float], size: Sequence[int], counts: Sequence[int]
 ) -> Tensor:
-    """Return the gains of Listing 1's own taps, (n, *counts). The gain of the mean is zero.
+    """Return the gains of Listing 1's own taps, (n, *counts); that of the mean is zero.
 
-    Args:
-        sigma: (n,), in units of the spacing.
-        largest: Upper bound of sigma along each axis, pixels.
-        spacing: Length of a pixel along each axis.
-        size: Pixels along each axis.
-        counts: Coefficients along each axis.
+    `sigma` (n,) is in units of the spacing, and `largest` bounds it along each axis in pixels.
     """
     # Axes that are alike share their gains: on a GPU a small call costs more than its arithmetic.
     gains_of: dict[tuple[Any, ...], Tensor] = {}
@@ -103,11 +89,8 @@ def tap_gains(
 
 
 def tap_gains_of_axis(sigma: Tensor, largest: float, length: int, k: int) -> Tensor:
-    """Return the gains along one axis, (n, k), of blurs by `sigma` (n,) pixels, each cut at its own K.
-
-    `largest` is an upper bound of sigma.
-    """
-    count = _round_up(n_taps(largest), 32)  # in steps, so that sigmas that change with every call share tables
+    """Return the gains (n, k) along one axis of blurs by `sigma` (n,) up to `largest` pixels, each cut at its own K."""
+    count = _round_up(n_taps(largest), 32)  # in steps, so that different sigmas share tables
     gains = taps(sigma, count) @ cached_on(sigma.device, _tap_cosines, length, k, count)  # (n, k)
     return gains.div_(gains[:, :1].clone()).mul_(is_kept(sigma, length, k))  # the taps then sum to 1
 

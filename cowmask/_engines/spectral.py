@@ -35,7 +35,7 @@ def draw(out: Tensor, batch: Batch, *, triton: bool, precision: str) -> None:
     if batch.sigma.device.type != "cpu":
         _draw_group(out, batch, triton, precision)
         return
-    # On a CPU the drawn sigmas can be looked at. Each group then gets as few coefficients as its own sigmas need.
+    # On a CPU the sigmas can be looked at: each group gets as few coefficients as its own sigmas need.
     sigma = batch.sigma.tolist()
     groups = _group_by_sigma(sigma, math.prod(batch.size))
     if not groups:
@@ -68,8 +68,8 @@ def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None
     cutoff = None if batch.noise is not None else gain_cutoff(size, bounds)
     counts = [n_coefficients(length, low, cutoff) for length, (low, _) in zip(size, bounds, strict=True)]
     dtype = torch.float16 if precision == "high" else torch.float32
-    # On a CPU torch's field is counted; a GPU's kernel stores none. The chunks, and so the masks from a seed, are the
-    # same for both backends: on a GPU, torch takes more than the workspace.
+    # On a CPU, torch stores the field, too. On a GPU it is not counted, so that chunks, and masks from a seed, are the
+    # same for torch and the kernel, which stores none.
     field_bytes = 4 * math.prod(size) if out.device.type == "cpu" else 0
     for rows in _row_chunks(len(out), workspace(size, counts, dtype.itemsize) + field_bytes):
         chunk = batch if rows == slice(0, len(out)) else batch.rows(rows)  # slicing costs a small mask 5% of its time

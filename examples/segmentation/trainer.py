@@ -255,6 +255,8 @@ class Trainer:
                     self._validate()
                 if done % config.checkpoint_every == 0 or done == self.iterations:
                     self.checkpoints.save(self.progress.iteration)
+        for batches in (self._labelled, self._unlabelled):
+            batches.close()  # left to the garbage collector, each would wait 5 seconds for its workers
         return self._test()
 
     def _log(self, values: dict[str, float]) -> None:

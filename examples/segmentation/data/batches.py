@@ -145,6 +145,10 @@ class Batches:
         """Continue after the number of batches in a state."""
         self.drawn, self._coming = state["drawn"], None
 
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._coming = None
+
     def _keys(self) -> Iterator[list[tuple[int, int, int]]]:
         """Yield the keys of this process's images, one list for each batch."""
         world = self.shard.world * self._batch_size

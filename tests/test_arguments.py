@@ -1,4 +1,4 @@
-"""Bad input: every argument of every public name, wrong in the ways that people get it wrong."""
+"""Bad input: every argument of every public name, wrong in the ways in which people get it wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def some(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.ones(shape, dtype=dtype)
 
 
-# What a number, a range or per-mask values between 0 and 1 may look like, and is not.
+# Wrong values where a number, a range or per-mask values between 0 and 1 are expected.
 NOT_FRACTIONS: list[tuple[Any, type[Exception], str]] = [
     (-0.1, ValueError, "NAME must be finite, at least 0 and at most 1, got -0.1"),
     (1.5, ValueError, "at most 1, got 1.5"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp
 
 ON_META = torch.device("meta")
-Case = tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]  # arguments, by name, what they must raise
+Case = tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]  # arguments, keywords, and the error they raise
 
 
 def some(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
