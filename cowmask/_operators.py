@@ -26,12 +26,29 @@ def operator(
     name = schema.partition("(")[0]
 
     def register(function: Callable[P, T]) -> Callable[P, T]:
-        _library.define(schema, tags=(torch.Tag.nondeterministic_seeded,) if random else ())
-        _library.impl(name, function, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"cowmask::{name}", shapes, lib=_library)
+        tags = (torch.Tag.nondeterministic_seeded,) if random else ()
+        _library.define(schema.replace(") ->", ", Tensor? apart) ->") if random else schema, tags=tags)
+        _library.impl(name, _without_last(function) if random else function, "CompositeExplicitAutograd")
+        fake = _without_last(shapes) if random else shapes
+        torch.library.register_fake(f"cowmask::{name}", fake, lib=_library)
         if gradients:
             save, backward = gradients
             torch.library.register_autograd(f"cowmask::{name}", backward, setup_context=save, lib=_library)
-        return cast(Callable[P, T], getattr(torch.ops.cowmask, name).default)
+        call = getattr(torch.ops.cowmask, name).default
+        return cast(Callable[P, T], _called_apart(call) if random else call)
 
     return register
+
+
+def _called_apart(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep equal calls apart: torch before 2.14 merges them in compiled training steps, though they are tagged."""
+
+    def apart(*arguments: Any) -> Any:
+        # No two tensors that are made by `empty` are taken for equal.
+        return call(*arguments, torch.empty(0, device="cpu") if torch.compiler.is_compiling() else None)
+
+    return apart
+
+
+def _without_last(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments: function(*arguments[:-1])

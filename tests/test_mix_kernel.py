@@ -241,7 +241,6 @@ def test_short_axes_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spy.launches == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # what torch's forward mode is made with
 def test_functional_transforms_are_left_to_torch() -> None:
     a, b, tangent = (torch.randn(3, 2, 16, 70, device=DEVICE) for _ in range(3))
     mask = torch.rand(3, 1, 16, 70, device=DEVICE) < 0.5

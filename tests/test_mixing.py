@@ -79,10 +79,6 @@ def test_function_transforms() -> None:
     assert torch.allclose(gradient, torch.func.grad(lambda y: mix(y, y.roll(1, 0), mask).square().sum())(x))
 
 
-torchs_own = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # what forward mode is made with
-
-
-@torchs_own
 @pytest.mark.parametrize("mask", [torch.rand(3, 1, 4, 5) < 0.5, torch.rand(3, 1, 4, 5)], ids=["bool", "floating"])
 def test_vmap_and_jvp_go_through_in_batch_mixing(mask: Tensor) -> None:
     x, tangent, several = torch.randn(3, 2, 4, 5), torch.randn(3, 2, 4, 5), torch.randn(3, 7, 2, 4, 5)
@@ -99,7 +95,6 @@ def test_vmap_and_jvp_go_through_in_batch_mixing(mask: Tensor) -> None:
     assert torch.allclose(mapped, torch.stack([mix_rolled(x, one) for one in masks]))
 
 
-@torchs_own
 def test_jvp_of_a_blending_mask() -> None:
     x, mask, tangent = torch.randn(3, 2, 4, 5), torch.rand(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
     found = torch.func.jvp(lambda weight: mix_rolled(x, weight), (mask,), (tangent,))[1]
