@@ -25,15 +25,15 @@ _precision_lock = threading.Lock()
 
 
 def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
-    return torch.empty((n, 1, *size), dtype=torch.bool, device=others[-1])
+    return torch.empty((n, 1, *size), dtype=torch.bool, device=others[-2])
 
 
 # The arguments are flat because torch.library knows no structures. The schemas are written by hand because
 # torch.library infers none for a Generator.
 @operator(
     "cow_masks(SymInt n, SymInt[] size, float[] sigma, Tensor? sigmas, float[] proportion, Tensor? proportions, "
-    "float[] spacing, Tensor? noise, str method, str backend, str precision, Generator? generator, Device device) "
-    "-> Tensor",
+    "float[] spacing, Tensor? noise, str method, str backend, str precision, Generator? generator, Device device, "
+    "Tensor? apart) -> Tensor",
     _empty_masks,
     random=True,
 )
@@ -51,6 +51,7 @@ def cow_masks(
     precision: str,
     generator: torch.Generator | None,
     device: torch.device,
+    apart: Tensor | None,  # noqa: ARG001
 ) -> Tensor:
     sigma_bounds = arguments.bounds("sigma", (sigma, sigmas), arguments.POSITIVE)
     proportion_bounds = arguments.bounds("proportion", (proportion, proportions), arguments.FRACTION)
@@ -82,7 +83,7 @@ def cow_masks(
 
 @operator(
     "box_masks(SymInt n, SymInt[] size, float[] area, Tensor? areas, float? aspect, SymInt n_boxes, bool clip, "
-    "Generator? generator, Device device) -> Tensor",
+    "Generator? generator, Device device, Tensor? apart) -> Tensor",
     _empty_masks,
     random=True,
 )
@@ -96,6 +97,7 @@ def box_masks(
     clip: bool,
     generator: torch.Generator | None,
     device: torch.device,
+    apart: Tensor | None,  # noqa: ARG001
 ) -> Tensor:
     area_bounds = arguments.bounds("area", (area, areas), arguments.FRACTION)
     area_per_mask = _values(area_bounds, areas, n, generator, device)
@@ -117,11 +119,18 @@ def box_masks(
 
 
 @operator(
-    "constant_masks(SymInt n, int dims, float alpha, Generator? generator, Device device) -> Tensor",
-    lambda n, dims, *others: torch.empty((n, 1, *[1] * dims), dtype=torch.float32, device=others[-1]),
+    "constant_masks(SymInt n, int dims, float alpha, Generator? generator, Device device, Tensor? apart) -> Tensor",
+    lambda n, dims, *others: torch.empty((n, 1, *[1] * dims), dtype=torch.float32, device=others[-2]),
     random=True,
 )
-def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
+def constant_masks(
+    n: int,
+    dims: int,
+    alpha: float,
+    generator: torch.Generator | None,
+    device: torch.device,
+    apart: Tensor | None,  # noqa: ARG001
+) -> Tensor:
     # torch's Beta distribution takes no generator. So the weight is b / (a + b) of two Gamma(alpha) numbers, each
     # Gamma(alpha + 1) * uniform^(1 / alpha). They are kept as logarithms, since they underflow for a small alpha, and
     # in float32, since not every device has float64.
@@ -133,13 +142,14 @@ def constant_masks(n: int, dims: int, alpha: float, generator: torch.Generator |
     return weight.view(n, 1, *[1] * dims)
 
 
+# It takes the masks that it is drawn for, so that a compiler does not draw it before them.
 @operator(
-    "random_rows(SymInt n, float p, Generator? generator, Device device) -> Tensor",
-    lambda n, *others: torch.empty(n, dtype=torch.bool, device=others[-1]),
+    "random_rows(Tensor masks, float p, Generator? generator) -> Tensor",
+    lambda masks, *_: masks.new_empty(len(masks), dtype=torch.bool),
     random=True,
 )
-def random_rows(n: int, p: float, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    return torch.rand(n, generator=generator, dtype=torch.float32, device=device) < p
+def random_rows(masks: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(len(masks), generator=generator, dtype=torch.float32, device=masks.device) < p
 
 
 def _without_autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

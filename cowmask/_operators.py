@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_MERGES_RANDOM_CALLS = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14)
 _library = torch.library.Library("cowmask", "DEF")
 
 
@@ -26,29 +28,36 @@ def operator(
     name = schema.partition("(")[0]
 
     def register(function: Callable[P, T]) -> Callable[P, T]:
-        tags = (torch.Tag.nondeterministic_seeded,) if random else ()
-        _library.define(schema.replace(") ->", ", Tensor? apart) ->") if random else schema, tags=tags)
-        _library.impl(name, _without_last(function) if random else function, "CompositeExplicitAutograd")
-        fake = _without_last(shapes) if random else shapes
-        torch.library.register_fake(f"cowmask::{name}", fake, lib=_library)
+        _library.define(schema, tags=(torch.Tag.nondeterministic_seeded,) if random else ())
+        _library.impl(name, function, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"cowmask::{name}", shapes, lib=_library)
         if gradients:
             save, backward = gradients
             torch.library.register_autograd(f"cowmask::{name}", backward, setup_context=save, lib=_library)
-        call = getattr(torch.ops.cowmask, name).default
-        return cast(Callable[P, T], _called_apart(call) if random else call)
+        return cast(Callable[P, T], getattr(torch.ops.cowmask, name).default)
 
     return register
 
 
-def _called_apart(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep equal calls apart: torch before 2.14 merges them in compiled training steps, though they are tagged."""
+def apart(device: torch.device) -> Tensor | None:
+    """Return an argument that keeps equal calls of a random operator apart.
 
-    def apart(*arguments: Any) -> Any:
-        # No two tensors that are made by `empty` are taken for equal.
-        return call(*arguments, torch.empty(0, device="cpu") if torch.compiler.is_compiling() else None)
+    Torch before 2.14 merges equal calls in compiled training steps, although they are tagged as random. It never takes
+    two tensors made by `empty` for equal.
+    """
+    return torch.empty(0, device=device) if _MERGES_RANDOM_CALLS and torch.compiler.is_compiling() else None
 
-    return apart
+
+def in_torch_func() -> bool:
+    """Tell whether eager code is inside torch.func (grad, vmap, jvp, ...)."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def _without_last(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *arguments: function(*arguments[:-1])
+def in_vmap() -> bool:
+    """Tell whether eager code is inside torch.func.vmap."""
+    if not in_torch_func():
+        return False
+    from torch._C._functorch import TransformType
+    from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+
+    return any(level.key() == TransformType.Vmap for level in retrieve_all_functorch_interpreters())

@@ -14,7 +14,7 @@ def plain(x: Tensor) -> Tensor:
 
 def like(result: Tensor, x: Tensor) -> Tensor:
     """Return the result as the type of x, with a copy of what x is annotated with."""
-    if not _is_annotated(x):
+    if not _is_annotated(x) or isinstance(x, torch.nn.Parameter):
         return result
     wrapped = result.as_subclass(type(x))
     vars(wrapped).update(copy.deepcopy(vars(x)))
@@ -27,7 +27,7 @@ def is_wrapper(x: Tensor) -> bool:
 
 
 def _is_annotated(x: Tensor) -> bool:
-    """Tell tensors of a subclass that adds attributes to the values, and nothing to how they are computed with."""
+    """Tell tensors that hold their own values, and attributes beside them."""
     kind = type(x)
     if kind is Tensor or kind is torch.nn.Parameter:
         return False

@@ -52,8 +52,8 @@ def consistency_loss(
 
     Reference:
         French et al. 2019, Listings 2 and 3. The paper weights "mse" by 10 (good from 3 to 30, Figure 8), for the 11
-        classes of CamVid. A weight w of "mse" at K classes is w / K of "sse", which does not depend on K: 0.9. The
-        authors' public code takes "sse" with weight 1.
+        classes of CamVid. Weight w of "mse" at K classes is weight w / K of "sse". So 10 at 11 classes is 0.9, whatever
+        K is. The authors' public code takes "sse" with weight 1.
 
     Example:
         >>> logits, probs = torch.zeros(2, 5, 8, 8), torch.eye(5)[torch.zeros(2, 8, 8).long()].movedim(-1, 1)
@@ -77,7 +77,7 @@ def consistency_loss(
     if counted is not None:
         # Predictions of padding may be NaN. Multiplied by 0 they would stay NaN, as would their gradients.
         student, teacher = student.where(counted[:, None], 0), teacher.where(counted[:, None], 0)
-    arguments.unit_range(teacher.detach(), "teacher_probs", "pass logits.softmax(1)")
+    arguments.unit_range(teacher, "teacher_probs", "pass logits.softmax(1)")
     terms = _distances(student, teacher, distance)  # (B, *size)
     if certainty is not None:
         confident = certainty.expand_as(terms)  # (B, *size)
@@ -90,6 +90,8 @@ def consistency_loss(
     else:
         terms, confident = terms * counted, confident.where(counted, 0)
         n_valid = counted.expand_as(terms).sum().clamp(min=1)
+    if certainty is not None:
+        arguments.unit_range(confident, "confidence", "pass the probability of the teacher's class")
     factor = confident if per_pixel else confident.sum() / n_valid
     return (terms * factor).sum() / n_valid
 

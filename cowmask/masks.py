@@ -5,6 +5,7 @@ DeVries & Taylor 2017 (Cutout) and Yun et al. 2019 (CutMix) for boxes; Zhang et 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from cowmask import _draw
 from cowmask._backends import BACKENDS
 from cowmask._checks import arguments
+from cowmask._operators import apart, in_vmap
 
 
 def cow_masks(
@@ -85,7 +87,7 @@ def cow_masks(
     proportions = arguments.values("proportion", proportion, arguments.FRACTION, n)
     spacing_per_axis = arguments.spacing_per_axis(spacing, len(size))
     noise = arguments.noise(noise, (n, 1, *size))
-    target, dtype = arguments.draw_device(generator, device, noise), arguments.mask_dtype(dtype)
+    target, dtype = _draw_device(generator, device, noise), arguments.mask_dtype(dtype)
     arguments.choice("method", method, ("auto", "spectral", "direct", "coarse"))
     if method == "coarse" and noise is not None:
         raise ValueError('method="coarse" draws its own noise: for noise given take "spectral" or "direct"')
@@ -97,7 +99,18 @@ def cow_masks(
         raise ValueError(f'backend="triton" has the spectral method only, got method={method!r}')
     method = "spectral" if backend == "triton" else method
     drawn = _draw.cow_masks(
-        n, size, *sigmas, *proportions, spacing_per_axis, noise, method, backend, precision, generator, target
+        n,
+        size,
+        *sigmas,
+        *proportions,
+        spacing_per_axis,
+        noise,
+        method,
+        backend,
+        precision,
+        generator,
+        target,
+        apart(target),
     )
     return drawn.to(dtype)
 
@@ -155,19 +168,24 @@ def box_masks(
         aspect = arguments.number("aspect", aspect, arguments.POSITIVE)
         if len(size) != 2:
             raise ValueError(f"aspect is height over width: it needs a size of two axes, got {tuple(size)}")
-    target, dtype = arguments.draw_device(generator, device), arguments.mask_dtype(dtype)
-    return _draw.box_masks(n, size, *areas, aspect, n_boxes, clip, generator, target).to(dtype)
+    target, dtype = _draw_device(generator, device), arguments.mask_dtype(dtype)
+    return _draw.box_masks(n, size, *areas, aspect, n_boxes, clip, generator, target, apart(target)).to(dtype)
 
 
 def constant_masks(
     n: int, dims: int, alpha: float, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
     """Draw blending masks (n, 1, *[1] * dims) that are constant over each image, of Beta(alpha, alpha); for MixUp."""
-    return _draw.constant_masks(n, dims, alpha, generator, arguments.draw_device(generator, device))
+    target = _draw_device(generator, device)
+    return _draw.constant_masks(n, dims, alpha, generator, target, apart(target))
 
 
-def random_rows(
-    n: int, p: float, generator: torch.Generator | None = None, device: torch.device | None = None
-) -> Tensor:
-    """Draw bool (n,), each True with probability p; for the transforms' `p`."""
-    return _draw.random_rows(n, p, generator, arguments.draw_device(generator, device))
+def random_rows(masks: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw bool (n,), each True with probability p, for masks (n, 1, *size); for the transforms' `p`."""
+    return _draw.random_rows(masks, p, generator)
+
+
+def _draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> torch.device:
+    if in_vmap():
+        raise RuntimeError("torch.func.vmap would draw one mask for all: draw masks outside of it, and pass mask=")
+    return arguments.draw_device(generator, device, noise)

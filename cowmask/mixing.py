@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 
 from cowmask._backends import BACKENDS
 from cowmask._checks import arguments, batches
-from cowmask._operators import operator
+from cowmask._operators import in_torch_func, operator
 from cowmask._select import select
 from cowmask._subclasses import like, plain
 
@@ -139,8 +139,7 @@ def _is_transformed(*tensors: Tensor) -> bool:
     """Tell whether torch.func (grad, vmap, jvp, ...) or forward-mode differentiation is at work."""
     if torch.compiler.is_compiling():
         return False
-    has_tangent = any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
-    return has_tangent or torch._C._are_functorch_transforms_active()
+    return in_torch_func() or any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
 
 
 def _mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class MeanTeacher(nn.Module):
     `teacher.module`, or pass `statistics="averaged"`: `teacher.eval()` changes nothing.
 
     Attributes:
-        module: The averaged network, in `eval()` between calls: what to evaluate, export and save.
+        module: The averaged network, in `eval()` between calls: what to evaluate and export. To go on training, save
+            the teacher's own state dict: `module` alone does not say that the averaging has begun.
         decay: May be set anew before any update.
 
     Args:
@@ -41,8 +42,8 @@ class MeanTeacher(nn.Module):
 
     Convention:
         Parameters are averaged, and so are buffers called `running_mean` and `running_var`. Other buffers are copied.
-        Weights of 16 bits are averaged in float32. What rounding takes from them is kept for the next update, but not
-        saved. The state dict has the names of torch's `AveragedModel`: `module.*` and `n_averaged`.
+        Weights of 16 bits are averaged in float32. What rounding takes from a weight is kept for the next update, and
+        not saved. The state dict has the names of torch's `AveragedModel`: `module.*` and `n_averaged`.
 
         Under DistributedDataParallel each process has a teacher, which predicts by the batch of that process. The
         teachers' weights agree, since the students' do. Running statistics differ, since each student sees a part of
@@ -94,10 +95,13 @@ class MeanTeacher(nn.Module):
             What the student returns, as logits (B, K, *size).
         """
         arguments.choice("statistics", statistics, ("batch", "averaged"))
-        layers = self._layers_in_training() if statistics == "batch" else []
-        self.module.eval()
-        tracked = [layer.track_running_stats for layer in layers]
+        layers: list[_BatchNorm] = []
+        tracked: list[bool] = []
         try:
+            if statistics == "batch":
+                layers = self._layers_in_training()
+                tracked = [layer.track_running_stats for layer in layers]
+            self.module.eval()
             for layer in layers:
                 # Without tracking, the layer neither moves nor counts. With a momentum of 0 it would still count, and
                 # a NaN in the batch would reach its buffers.
@@ -106,6 +110,8 @@ class MeanTeacher(nn.Module):
         finally:
             for layer, tracks in zip(layers, tracked, strict=True):
                 layer.training, layer.track_running_stats = False, tracks
+            if self.module.training:  # its `train()` raised
+                self.module.eval()
 
     def _layers_in_training(self) -> list[_BatchNorm]:
         self.module.train(True)  # the student's own method, which may freeze layers

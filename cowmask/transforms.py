@@ -50,7 +50,7 @@ class _Transform(nn.Module):
         masks = self._draw(len(images), images.shape[2:], generator=generator, device=images.device)
         if self.p == 1:
             return masks
-        changed = random_rows(len(images), self.p, generator, images.device).view(-1, *[1] * (self.ndim + 1))
+        changed = random_rows(masks, self.p, generator).view(-1, *[1] * (self.ndim + 1))
         return masks * changed if self._mixes else masks | ~changed
 
     def extra_repr(self) -> str:
@@ -82,7 +82,7 @@ class _Mixer(_Transform):
                 told from labels: do not pass them.)
             partner: What to mix in: as many tensors as are mixed, of the same shapes. None mixes image i with image
                 i - 1 of the batch, and leaves a batch of one as it is.
-            mask: Masks to apply, (B, 1, *size), in place of drawn masks.
+            mask: Masks to apply, (B, 1, *size), in place of drawn masks. `p` then plays no part.
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
@@ -114,11 +114,11 @@ class _Mixer(_Transform):
             return x
         if x.ndim == 1 and self.num_classes is None:
             raise ValueError(f"labels of shape (B,) need {type(self).__name__}(num_classes=...), got {tuple(x.shape)}")
-        if x.ndim == 2 and self.num_classes not in (None, x.shape[1]):
+        if x.ndim == 2 and x.shape[1] > 1 and self.num_classes not in (None, x.shape[1]):
             raise ValueError(f"labels (B, K) must be of num_classes={self.num_classes} classes, got {tuple(x.shape)}")
         if x.ndim == 1 and self.num_classes is not None:
             return one_hot(x, self.num_classes)
-        arguments.unit_range(x.detach(), "labels (B, K)", "only labels and dense targets can be mixed")
+        arguments.unit_range(x, "labels (B, K)", "only labels and dense targets can be mixed")
         return x
 
 
@@ -141,8 +141,8 @@ class _Eraser(_Transform):
         Args:
             images: (B, C, *size), with `ndim` spatial axes.
             targets: Anything; returned unchanged.
-            mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn masks. Draw masks with `sample` first
-                if `consistency_loss` needs them too.
+            mask: Masks to apply, (B, 1, *size), True = kept, in place of drawn masks; `p` then plays no part. Draw
+                masks with `sample` first if `consistency_loss` needs them too.
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:

@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
         *("_engines.coarse", "_engines.definition", "_engines.direct", "_engines.spectral"),
     },
     "_select": {"_backends", "_operators", "kernels.mix"},
-    "masks": {"_backends", "_checks.arguments", "_draw"},
+    "masks": {"_backends", "_checks.arguments", "_draw", "_operators"},
     "mixing": {"_backends", "_checks.arguments", "_checks.batches", "_operators", "_select", "_subclasses"},
     "transforms": {"_checks.arguments", "_checks.batches", "_subclasses", "masks", "mixing"},
     "consistency": {"_checks.arguments", "_checks.predictions"},

@@ -172,9 +172,14 @@ MIX: list[Case] = [
     ({"a": IMAGES.numpy()}, TypeError, "a must be a tensor, got ndarray"),
     ({"a": IMAGES.to_sparse()}, TypeError, r"a must be a dense tensor, got torch.sparse_coo: try a.to_dense\(\)"),
     ({"b": [1, 2]}, TypeError, "b must be a tensor, got list"),
-    ({"b": some(2, 3, 4, 6)}, ValueError, "a and b must have the same shape, got"),
-    ({"b": IMAGES.half()}, ValueError, "a and b must have the same dtype, got torch.float32 and torch.float16"),
-    ({"b": IMAGES.to(ON_META)}, ValueError, "a and b must have the same device, got cpu and meta"),
+    ({"b": some(2, 3, 4, 6)}, ValueError, "a and b must have the same shape, got .*: resize or crop both to one size"),
+    ({"a": IMAGES[:, 0], "b": IMAGES[:, 0], "mask": BOOLS.mT}, ValueError, r"broadcast to .*: pass \(2, 1, 4, 5\)"),
+    (
+        {"b": IMAGES.half()},
+        ValueError,
+        r"a and b must have the same dtype, got .* and torch.float16: try b.to\(torch.float32\)",
+    ),
+    ({"b": IMAGES.to(ON_META)}, ValueError, r"a and b must have the same device, got cpu and meta: try b.to\('cpu'\)"),
     ({"a": IMAGES.byte(), "b": IMAGES.byte(), "mask": BOOLS.float()}, TypeError, "blends floating tensors only"),
 ]
 FILLS: list[Case] = [
@@ -215,6 +220,7 @@ LOSS: list[Case] = [
     ({"mask": BOOLS.numpy()}, TypeError, "mask must be a tensor"),
     ({"mask": BOOLS.int()}, TypeError, r"mask must be bool or floating, got torch.int32: try mask.bool\(\)"),
     ({"mask": some(2, 3, 4, 5)}, ValueError, r"mask of shape \(2, 3, 4, 5\) does not fit.*pass \(2, 1, 4, 5\)"),
+    ({"mask": some(2, 1, 16, 20)}, ValueError, "does not fit.*or resize the predictions by torch.nn.functional.interp"),
     ({"mask": BOOLS.to(ON_META)}, ValueError, "mask is on meta, but the predictions are on cpu"),
     ({"valid": some(2, 4, 5)}, TypeError, r"valid must be bool, got torch.float32: try valid.bool\(\)"),
     ({"valid": some(2, 4, 6, dtype=torch.bool)}, ValueError, r"valid of shape .* pass \(2, 1, 4, 5\)"),

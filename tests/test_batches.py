@@ -23,7 +23,6 @@ LABELS = torch.tensor([0, 1, 2, 1])
 FORWARD: list[Case] = [
     ((X.numpy(),), {}, TypeError, "images must be a tensor, got ndarray"),
     ((X[0, 0],), {}, ValueError, r"images must be \(B, C, H, W\) for ndim=2, got shape \(16, 18\): the first axis"),
-    ((X[None],), {}, ValueError, r"videos .*: y = transform\(x.flatten\(0, 1\)\); y = y.unflatten\(0, x.shape\[:2\]\)"),
     ((X[None],), {}, ValueError, r"for a batch \(B, C, D, H, W\) set ndim=3"),
     ((X[0],), {}, ValueError, r"got shape \(3, 16, 18\): .*without channels pass images\[:, None\]; .*set ndim=1"),
     ((X[None, None],), {}, ValueError, r"got shape \(1, 1, 4, 3, 16, 18\): the first axis is the batch"),
@@ -44,9 +43,32 @@ FORWARD: list[Case] = [
     ((X,), {"mask": some(4, 1, 16, 18, dtype=torch.bool).to(ON_META)}, ValueError, "mask is on meta"),
 ]
 FORWARD_MIXERS: list[Case] = [
+    (
+        (X[None],),
+        {},
+        ValueError,
+        r"videos .* y = transform\(x.flatten\(0, 1\), partner=x.roll\(1, 0\).flatten\(0, 1\)\);",
+    ),
+    (
+        (X, some(4, 3, 4, 5)),
+        {},
+        ValueError,
+        r"targets\[0\] must be dense.*: resize it .* torch.nn.functional.interpolate",
+    ),
+    (
+        (X,),
+        {"partner": some(4, 3, 8, 9)},
+        ValueError,
+        r"partner\[0\] must have shape .*: resize or crop both to one size",
+    ),
     ((X[0],), {}, ValueError, r"a single image cannot be mixed: mix batches, .*loop or in a collate_fn"),
     ((X, X[:2]), {}, ValueError, r"targets\[0\] must be dense.*: pass as many targets as images, 4"),
-    ((X, LABELS.float()), {}, ValueError, r"targets\[0\] must be dense.*: try targets\[0\].long\(\) with num_classes"),
+    (
+        (X, LABELS.float()),
+        {},
+        ValueError,
+        r"targets\[0\] must be dense.*: try targets\[0\].long\(\) with num_classes, or targets\[0\]\[:, None\]",
+    ),
     ((X, some(4, 4) * 7), {}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got 7 to 7"),
     ((X, some(4, 4)), {"partner": (X, some(4, 4) - 2)}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got -1"),
     (
@@ -75,8 +97,13 @@ FORWARD_MIXERS: list[Case] = [
         ValueError,
         r"partner\[0\] must have shape .*, got \(3, .*: pass as many partners .*, 4",
     ),
-    ((X,), {"partner": X.double()}, ValueError, r"partner\[0\] must have dtype torch.float32, got torch.float64"),
-    ((X,), {"partner": X.to(ON_META)}, ValueError, r"partner\[0\] must have device cpu, got meta"),
+    (
+        (X,),
+        {"partner": X.double()},
+        ValueError,
+        r"partner\[0\] must have dtype torch.float32, got torch.float64: try .to\(torch.float32\)",
+    ),
+    ((X,), {"partner": X.to(ON_META)}, ValueError, r"partner\[0\] must have device cpu, got meta: try .to\('cpu'\)"),
 ]
 FORWARD_LABELS: list[Case] = [
     ((X, LABELS + 1), {}, ValueError, r"labels must be from 0 to num_classes - 1 = 2, got 1 to 3"),
@@ -101,6 +128,7 @@ FORWARD_MIXUP: list[Case] = [
 FORWARD_ERASERS: list[Case] = [
     ((X,), {"partner": X}, TypeError, "partner"),
     ((X[0],), {}, ValueError, r"for a single image pass images\[None\]"),
+    ((X[None],), {}, ValueError, r"videos .*: y = transform\(x.flatten\(0, 1\)\); y = y.unflatten\(0, x.shape\[:2\]\)"),
 ]
 MIXERS = [CowMix(), CutMix(), MixUp()]
 WITH_CLASSES = [CowMix(num_classes=3), CutMix(num_classes=3), MixUp(num_classes=3)]

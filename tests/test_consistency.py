@@ -123,9 +123,10 @@ def test_confidence_takes_the_place_of_the_threshold(per_pixel: bool) -> None:
     for confidence in (certain, certain[:, None].float(), certain.double()):
         loss = consistency_loss(logits, probs, valid=valid, confidence=confidence, per_pixel=per_pixel)
         assert torch.allclose(loss, expected)
-    nowhere = certain.float().masked_fill(~valid, torch.nan)  # what is not valid is not looked at
-    loss = consistency_loss(logits, probs, valid=valid, confidence=nowhere, per_pixel=per_pixel)
-    assert torch.allclose(loss, expected)
+    for nonsense in (torch.nan, -1):  # what is not valid is not looked at
+        confidence = certain.float().masked_fill(~valid, nonsense)
+        loss = consistency_loss(logits, probs, valid=valid, confidence=confidence, per_pixel=per_pixel)
+        assert torch.allclose(loss, expected)
 
 
 def test_confidence_of_each_image() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cowmask import erase, mix
+from cowmask import CowMix, CowOut, CutMix, MixUp, erase, mix
 from cowmask.mixing import mix_rolled
 
 DTYPES = [torch.uint8, torch.int64, torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -166,3 +166,26 @@ def test_inputs_are_not_modified() -> None:
     copies = [tensor.clone() for tensor in (a, b, mask)]
     mix(a, b, mask), erase(a, mask), mix_rolled(a, mask)
     assert all(torch.equal(x, y) for x, y in zip((a, b, mask), copies, strict=True))
+
+
+def test_drawing_inside_vmap_is_refused_and_given_masks_are_not() -> None:
+    several, mask = torch.rand(7, 4, 3, 8, 9), torch.rand(4, 1, 8, 9) < 0.5
+    labels = torch.eye(4).expand(7, 4, 4)
+    for transform in (CutMix(), CowMix(), MixUp(), CowOut()):
+        with pytest.raises(RuntimeError, match=r"vmap would draw one mask for all: .* pass mask="):
+            torch.func.vmap(transform, randomness="different")(several)
+    images, mixed = torch.func.vmap(lambda x, y: CutMix()(x, y, mask=mask))(several, labels)
+    for row in range(7):
+        expected = CutMix()(several[row], labels[row], mask=mask)
+        assert torch.equal(images[row], expected[0])
+        assert torch.allclose(mixed[row], expected[1])
+
+
+def test_drawing_inside_grad_draws() -> None:
+    x = torch.rand(4, 3, 8, 9)
+    torch.manual_seed(0)
+    gradient = torch.func.grad(lambda y: CutMix()(y).square().sum())(x)
+    torch.manual_seed(0)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(CutMix()(leaf).square().sum(), leaf)
+    assert torch.allclose(gradient, expected)

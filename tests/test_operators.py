@@ -76,6 +76,15 @@ def test_compiles_whole_and_draws_what_eager_code_draws(transform: nn.Module, ba
     assert counter.frame_count <= 2  # one for the first size, one for all others
 
 
+def test_compiled_code_draws_which_images_change_after_the_masks() -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("inductor needs a C++ compiler")
+    transform, arguments = CowMix(p=0.5, num_classes=7), (torch.rand(4, 3, 33, 47), torch.tensor([0, 3, 6, 1]))
+    compiled = torch.compile(transform, fullgraph=True)
+    for seed in range(3):
+        assert_equal(run(compiled, arguments, seed), run(transform, arguments, seed))
+
+
 def test_two_draws_in_one_graph_differ() -> None:
     def twice(x: Tensor) -> tuple[Tensor, Tensor]:
         return x * cow_masks(4, x.shape[2:]), x * cow_masks(4, x.shape[2:])

@@ -63,12 +63,13 @@ def test_functions_return_the_types_that_came_and_losses_are_plain() -> None:
     assert type(consistency_loss(annotated(IMAGES), probs, annotated(MASK), valid=annotated(MASK))) is Tensor
 
 
-def test_a_parameter_comes_out_as_a_tensor_with_a_gradient() -> None:
-    x = nn.Parameter(IMAGES.clone())
+@pytest.mark.parametrize("kind", [Tensor, Annotated])
+def test_a_parameter_comes_out_as_a_tensor_with_a_gradient(kind: type[Tensor]) -> None:
+    x = nn.Parameter(IMAGES.clone().as_subclass(kind))
     for result in (mix(x, x.flip(0), MASK), erase(x, MASK), CowMix()(x), CowOut()(x)):
         assert type(result) is Tensor
         (gradient,) = torch.autograd.grad(result.sum(), x)
-        assert type(gradient) is Tensor
+        assert type(gradient) is kind
 
 
 def nested() -> Tensor:
@@ -91,7 +92,7 @@ def test_wrappers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             call(nested())
     wrapped = distributed(monkeypatch)
     for call in (lambda x: mix(x, x, MASK), lambda x: erase(x, MASK), CowMix(), CowOut()):
-        with pytest.raises(TypeError, match=r"must be a plain tensor, got a Annotated: .*\.to_local\(\)"):
+        with pytest.raises(TypeError, match=r"must be a plain tensor, got Annotated: .*\.to_local\(\)"):
             call(wrapped)
 
 

@@ -129,6 +129,20 @@ def test_the_network_is_in_eval_between_calls_even_after_an_error(student: Netwo
     assert torch.equal(teacher(images(1), statistics="averaged").isfinite().all(), torch.tensor(True))
 
 
+def test_the_network_is_in_eval_after_a_train_that_raises(student: Network) -> None:
+    def train(mode: bool = True) -> nn.Module:
+        nn.Module.train(teacher.module, mode)
+        if mode:
+            raise RuntimeError("no training today")
+        return teacher.module
+
+    teacher = MeanTeacher(student)
+    teacher.module.train = train  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="no training today"):
+        teacher(images())
+    assert not any(module.training for module in teacher.modules())
+
+
 def test_the_mode_of_an_outer_module_changes_nothing(student: Network) -> None:
     teacher, x = MeanTeacher(student), images()
     outer = nn.ModuleDict({"student": student, "teacher": teacher})

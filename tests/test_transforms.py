@@ -169,3 +169,13 @@ def test_p_of_one_draws_the_masks_that_there_were_without_it() -> None:
     x = images()
     drawn = [CowMix(p=p).sample(x, torch.Generator().manual_seed(0)) for p in (1.0, 0.999999)]
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("make", MIXERS)
+def test_one_value_for_each_image_is_mixed_by_area(make: Any) -> None:
+    confidence, x = torch.rand(4, 1), images()
+    transform = make(num_classes=10)
+    mask = transform.sample(x)
+    taken = mask.float().mean((1, 2, 3))[:, None]
+    expected = confidence * (1 - taken) + confidence.roll(1, 0) * taken
+    assert torch.allclose(transform(x, confidence, mask=mask)[1], expected)

@@ -3,4 +3,5 @@
 arguments    numbers, ranges, sizes, dtypes and devices
 batches      images, targets, partners, masks and fills
 predictions  what the consistency loss compares
+networks     what a mean teacher copies and follows
 """

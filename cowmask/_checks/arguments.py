@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cowmask import _subclasses
-from cowmask._operators import operator
+from cowmask._operators import in_torch_func, operator
 
 Values = float | tuple[float, float] | Tensor  # a number, a (low, high) range, or a CPU tensor (n,) of per-mask values
 
@@ -239,13 +239,18 @@ def tensor(name: str, value: Any) -> Tensor:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}: try {name}.to_dense()")
     if _subclasses.is_wrapper(value):
         kind = type(value).__name__
-        raise TypeError(f"{name} must be a plain tensor, got a {kind}: pass the tensor in it, as {name}.to_local()")
+        raise TypeError(f"{name} must be a plain tensor, got {kind}: pass the tensor in it, of a DTensor .to_local()")
     return value
 
 
-@operator("check_unit_range(Tensor x, str name, str hint) -> ()", lambda *_: None)
 def unit_range(x: Tensor, name: str, hint: str) -> None:
-    """Check that a tensor's values are in [0, 1], with some tolerance."""
+    """Check that a tensor's values are in [0, 1], with some tolerance. On a GPU, and inside torch.func, do nothing."""
+    if not in_torch_func():
+        _unit_range(x.detach(), name, hint)
+
+
+@operator("check_unit_range(Tensor x, str name, str hint) -> ()", lambda *_: None)
+def _unit_range(x: Tensor, name: str, hint: str) -> None:
     # Values are read on a CPU only, where reading waits for nothing. As an operator, since a compiler cannot read them.
     if x.device.type == "cpu" and ((x < -0.01) | (x > 1.01)).any():  # 16-bit softmax exceeds 1 a little
         raise ValueError(f"{name} must be in [0, 1], got {x.min():g} to {x.max():g}: {hint}")

@@ -52,16 +52,17 @@ def image_batch(images: Any, ndim: int, generator: Any = None, *, mixes: bool) -
 def _advice(images: Tensor, ndim: int, mixes: bool) -> list[str]:
     """Return what to write, by what the images may be that do not have `ndim` spatial axes."""
     advice = []
-    if images.ndim == ndim + 1 and mixes:
-        advice.append("a single image cannot be mixed: mix batches, in the training loop or in a collate_fn")
-    elif images.ndim == ndim + 1:
-        advice.append("for a single image pass images[None]")
     if images.ndim == ndim + 1:
+        alone = "a single image cannot be mixed: mix batches, in the training loop or in a collate_fn"
+        advice = [alone if mixes else "for a single image pass images[None]"]
         advice.append("for a batch without channels pass images[:, None]")
     if images.ndim == ndim + 3:
+        clip_before = (
+            ", partner=x.roll(1, 0).flatten(0, 1)" if mixes else ""
+        )  # else a frame is mixed with the one before
         advice.append(
-            "for a batch of videos (B, T, C, ...) fold time into the batch: y = transform(x.flatten(0, 1)); "
-            "y = y.unflatten(0, x.shape[:2])"
+            "for a batch of videos (B, T, C, ...) fold time into the batch: "
+            f"y = transform(x.flatten(0, 1){clip_before}); y = y.unflatten(0, x.shape[:2])"
         )
     if images.ndim - 2 in AXES:
         advice.append(f"for a batch {AXES[images.ndim - 2]} set ndim={images.ndim - 2}")
@@ -99,9 +100,11 @@ def _is_labels(name: str, target: Any, images: Tensor) -> bool:
         if len(shape) == 2 and integer:
             hint = f": try {name}.squeeze(1)" if shape[1] == 1 else f": try {name}.float()"
         elif len(shape) == 1 and floating and batched:
-            hint = f": try {name}.long() with num_classes"
+            hint = f": try {name}.long() with num_classes, or {name}[:, None] to mix it by area"
         elif len(shape) > 0 and shape[0] != len(images):
             hint = f": pass as many targets as images, {len(images)}"
+        elif len(shape) in (images.ndim - 1, images.ndim):
+            hint = ": resize it to the images by torch.nn.functional.interpolate"
         raise ValueError(
             f"{name} must be dense, {(len(images), '...', *size)} with at most one axis between, or labels, "
             f"({len(images)},) integer or ({len(images)}, K) floating; got {tuple(shape)} {target.dtype}" + hint
@@ -130,11 +133,13 @@ def _partners(partner: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor] | Non
 
 
 def _partner_hint(x: Tensor, other: Tensor) -> str:
-    if len(other.shape) and other.shape[1:] == x.shape[1:]:
-        return f": pass as many partners as images, {len(x)}" if len(other) != len(x) else ""
+    if other.ndim and len(other) != len(x):
+        return f": pass as many partners as images, {len(x)}"
     if x.dtype.is_floating_point != other.dtype.is_floating_point:
         return ": pass class indices for both, or probabilities for both, such as one-hot ones"
-    return ""
+    if x.shape != other.shape:
+        return ": resize or crop both to one size"
+    return f": try .to({x.dtype if x.dtype != other.dtype else repr(str(x.device))})"
 
 
 def _words(value: Any) -> Any:
@@ -147,7 +152,10 @@ def pair(a: Any, b: Any) -> None:
     arguments.tensor("b", b)
     for name in ("shape", "dtype", "device"):
         if getattr(a, name) != getattr(b, name):
-            raise ValueError(f"a and b must have the same {name}, got {getattr(a, name)} and {getattr(b, name)}")
+            of_a, of_b = getattr(a, name), getattr(b, name)
+            hint = "resize or crop both to one size" if name == "shape" else f"try b.to({str(of_a)!r})"
+            hint = f"try b.to({of_a})" if name == "dtype" else hint
+            raise ValueError(f"a and b must have the same {name}, got {_words(of_a)} and {_words(of_b)}: {hint}")
 
 
 def mixing_mask(mask: Any, x: Tensor) -> Tensor:
@@ -165,7 +173,12 @@ def mixing_mask(mask: Any, x: Tensor) -> Tensor:
     squeezed = plain(mask[:, 0] if mask.ndim == x.ndim + 1 and mask.shape[1] == 1 else mask)
     if not _broadcasts(squeezed, x):
         with_channels = mask.ndim == x.ndim - 1 and mask.ndim > 1 and _broadcasts(mask[:, None], x)
-        fits = "mask[:, None]" if with_channels else (len(x), 1, *x.shape[2:]) if x.ndim > 2 else tuple(x.shape)
+        if with_channels:
+            fits: Any = "mask[:, None]"
+        elif x.ndim > 2:
+            fits = (len(x), 1, *x.shape[1 if mask.ndim > x.ndim else 2 :])
+        else:
+            fits = tuple(x.shape)
         raise ValueError(f"mask of shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}: pass {fits}")
     return squeezed
 

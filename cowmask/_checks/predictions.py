@@ -56,7 +56,7 @@ def pixel_map(name: str, value: Any, logits: Tensor) -> Tensor:
     if squeezed.ndim != len(pixels) or any(v not in (1, p) for v, p in zip(squeezed.shape, pixels, strict=True)):
         raise ValueError(
             f"{name} of shape {tuple(value.shape)} does not fit predictions {tuple(logits.shape)}: "
-            f"pass {(pixels[0], 1, *pixels[1:])}"
+            f"pass {(pixels[0], 1, *pixels[1:])}, or resize the predictions by torch.nn.functional.interpolate"
         )
     return plain(squeezed)
 
@@ -67,6 +67,4 @@ def confidences(value: Any, logits: Tensor) -> Tensor:
         raise TypeError(f"confidence must be floating in [0, 1] or bool, got {value.dtype}")
     if value.shape == logits.shape[:1]:  # one for each image
         value = value.view(-1, *[1] * (logits.ndim - 2))
-    value = pixel_map("confidence", value, logits).float()
-    arguments.unit_range(value.detach(), "confidence", "pass the probability of the teacher's class, or a share")
-    return value
+    return pixel_map("confidence", value, logits).float()
