@@ -173,6 +173,8 @@ MIX: list[Case] = [
     ({"a": IMAGES.to_sparse()}, TypeError, r"a must be a dense tensor, got torch.sparse_coo: try a.to_dense\(\)"),
     ({"b": [1, 2]}, TypeError, "b must be a tensor, got list"),
     ({"b": some(2, 3, 4, 6)}, ValueError, "a and b must have the same shape, got .*: resize or crop both to one size"),
+    ({"a": some(3, 5), "b": some(3, 5), "mask": some(3) > 0}, ValueError, r"does not broadcast to .*: pass \(3, 5\)$"),
+    ({"a": some(3, 5), "b": some(3, 5), "mask": some(2, 7) > 0}, ValueError, r"to .*: pass \(3, 5\)$"),
     ({"a": IMAGES[:, 0], "b": IMAGES[:, 0], "mask": BOOLS.mT}, ValueError, r"broadcast to .*: pass \(2, 1, 4, 5\)"),
     (
         {"b": IMAGES.half()},
@@ -228,7 +230,7 @@ LOSS: list[Case] = [
     ({"threshold": "high"}, TypeError, "threshold must be a number"),
     ({"threshold": 0.5, "confidence": some(2)}, ValueError, "confidence takes the place of the threshold"),
     ({"confidence": some(3)}, ValueError, r"confidence of shape \(3,\) does not fit"),
-    ({"confidence": 3 * some(2)}, ValueError, r"confidence must be in \[0, 1\], got 3 to 3"),
+    ({"confidence": 3 * some(2)}, ValueError, r"confidence must be in \[0, 1\], got 3 to 3: pass the probability"),
     ({"confidence": some(2).long()}, TypeError, "confidence must be floating in .* or bool, got torch.int64"),
     ({"confidence": some(2).to(ON_META)}, ValueError, "confidence is on meta"),
     ({"per_pixel": "no"}, TypeError, "per_pixel must be True or False, got str"),
@@ -242,6 +244,7 @@ NUM_CLASSES: list[Case] = [
 P_AND_AXES: list[Case] = [
     ({"p": 2}, ValueError, "p must be finite, at least 0 and at most 1, got 2"),
     ({"p": "half"}, TypeError, "p must be a number"),
+    ({"ndim": 4}, ValueError, "ndim must be 1"),
     ({"ndim": 0}, ValueError, r"ndim must be 1 \(signals\), 2 \(images\) or 3 \(volumes\), got int 0"),
     ({"ndim": 2.0}, ValueError, "ndim must be 1"),
     ({"ndim": True}, ValueError, "ndim must be 1"),
@@ -277,3 +280,12 @@ def test_refused_with_words_and_nothing_drawn(
         call(**arguments)
     assert type(raised.value) is error
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_any_integer_is_a_number_of_axes() -> None:
+    assert type(CowMix(ndim=np.int64(3)).ndim) is int  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [-0.005, 1.005])
+def test_16_bit_probabilities_may_exceed_their_range_a_little(value: float) -> None:
+    assert consistency_loss(torch.randn(2, 5), torch.full((2, 5), value)).isfinite()

@@ -69,7 +69,9 @@ FORWARD_MIXERS: list[Case] = [
         ValueError,
         r"targets\[0\] must be dense.*: try targets\[0\].long\(\) with num_classes, or targets\[0\]\[:, None\]",
     ),
-    ((X, some(4, 4) * 7), {}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got 7 to 7"),
+    ((X, some(4, 4) * 7), {}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got 7 to 7: only labels and dense"),
+    ((X, torch.rand(3)), {}, ValueError, "pass as many targets as images, 4$"),
+    ((X[:1],), {"mask": "cow"}, TypeError, "mask must be a tensor"),
     ((X, some(4, 4)), {"partner": (X, some(4, 4) - 2)}, ValueError, r"labels \(B, K\) must be in \[0, 1\], got -1"),
     (
         (X, some(4, 7)),
@@ -106,6 +108,7 @@ FORWARD_MIXERS: list[Case] = [
     ((X,), {"partner": X.to(ON_META)}, ValueError, r"partner\[0\] must have device cpu, got meta: try .to\('cpu'\)"),
 ]
 FORWARD_LABELS: list[Case] = [
+    ((X, some(4, 3) * 7), {}, ValueError, r"labels \(B, K\) must be in \[0, 1\]"),
     ((X, LABELS + 1), {}, ValueError, r"labels must be from 0 to num_classes - 1 = 2, got 1 to 3"),
     ((X, LABELS - 1), {}, ValueError, "labels must be from 0 to"),
     ((X, LABELS), {"partner": (X, LABELS + 5)}, ValueError, "labels must be from 0 to"),
@@ -184,3 +187,6 @@ def test_sample_refuses_what_is_no_batch_of_images(transform: Any) -> None:
             transform.sample(bad)
     with pytest.raises(TypeError, match="generator must be a"):
         transform.sample(X, 3)
+    alone = "a single image cannot be mixed" if transform in MIXERS else r"for a single image pass images\[None\]"
+    with pytest.raises(ValueError, match=alone):
+        transform.sample(X[0])

@@ -69,6 +69,8 @@ def test_padding_counts_nowhere() -> None:
     valid[..., 6:] = False
     inside = consistency_loss(logits[..., :6], probs[..., :6])
     logits[..., 6:] = torch.nan
+    probs[..., 6:] = 255
+    assert torch.allclose(consistency_loss(logits, probs, valid=valid), inside)
     probs[..., 6:] = torch.nan
     logits.requires_grad_()
     loss = consistency_loss(logits, probs, valid=valid)
@@ -108,6 +110,10 @@ def test_autocast_and_half_precision_are_computed_in_float32() -> None:
 def test_the_threshold_is_the_papers_for_maps_and_none_for_labels() -> None:
     logits, probs = predictions(2, 5, 8, 8)
     assert torch.equal(consistency_loss(logits, probs), consistency_loss(logits, probs, threshold=0.97))
+    logits, probs = predictions(2, 5, 9)  # signals
+    assert torch.equal(consistency_loss(logits, probs), consistency_loss(logits, probs, threshold=0.97))
+    assert not torch.equal(consistency_loss(logits, probs), consistency_loss(logits, probs, threshold=0))
+    assert consistency_loss(torch.tensor([[3.0, 0]]), torch.tensor([[0.5, 0.5]]), threshold=0.5) == 0  # above, not at
     logits, probs = torch.randn(4, 1000), torch.rand(4, 1000).softmax(1)  # no class is near 0.97
     squared = (logits.softmax(1) - probs).square().mean()
     assert torch.allclose(consistency_loss(logits, probs), squared)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from cowmask import CowMix, CowOut, CutMix, MixUp, erase, mix
 from cowmask.mixing import mix_rolled
@@ -166,6 +167,16 @@ def test_inputs_are_not_modified() -> None:
     copies = [tensor.clone() for tensor in (a, b, mask)]
     mix(a, b, mask), erase(a, mask), mix_rolled(a, mask)
     assert all(torch.equal(x, y) for x, y in zip((a, b, mask), copies, strict=True))
+
+
+@pytest.mark.parametrize("dual", ["x", "mask"])
+def test_forward_mode_goes_through_in_batch_mixing(dual: str) -> None:
+    x, mask, tangent = torch.randn(3, 1, 4, 5), torch.rand(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
+    with forward_ad.dual_level():
+        x = forward_ad.make_dual(x, tangent) if dual == "x" else x
+        mask = forward_ad.make_dual(mask, tangent) if dual == "mask" else mask
+        found, expected = mix_rolled(x, mask), mix(x, x.roll(1, 0), mask)
+        assert torch.allclose(*(forward_ad.unpack_dual(mixed).tangent for mixed in (found, expected)))
 
 
 def test_drawing_inside_vmap_is_refused_and_given_masks_are_not() -> None:

@@ -85,6 +85,16 @@ def test_compiled_code_draws_which_images_change_after_the_masks() -> None:
         assert_equal(run(compiled, arguments, seed), run(transform, arguments, seed))
 
 
+@pytest.mark.parametrize("name", ["cow_masks", "box_masks", "constant_masks", "random_rows"])
+def test_operators_that_draw_are_tagged(name: str) -> None:
+    assert torch.Tag.nondeterministic_seeded in getattr(torch.ops.cowmask, name).default.tags
+
+
+def test_a_batch_of_one_compiles_without_its_warning() -> None:
+    x = torch.rand(1, 3, 33, 47)
+    assert torch.equal(torch.compile(CowMix(), fullgraph=True, backend="eager")(x), x)
+
+
 def test_two_draws_in_one_graph_differ() -> None:
     def twice(x: Tensor) -> tuple[Tensor, Tensor]:
         return x * cow_masks(4, x.shape[2:]), x * cow_masks(4, x.shape[2:])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, mix
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, cow_masks, mix
 
 MIXERS: list[Any] = [CowMix, CutMix, MixUp]
 ERASERS: list[Any] = [CowOut, CutOut]
@@ -135,12 +135,14 @@ def test_a_batch_of_one_is_not_mixed_and_looks_like_any_other_batch(make: Any) -
     transform = make(num_classes=4)
     given = images(1), torch.rand(1, 5, 24, 36), torch.tensor([2]), torch.rand(1, 4)
     given[0][0, 0, 0, 0] = torch.inf  # blending it with itself would make a NaN
+    before = torch.get_rng_state()
     with pytest.warns(UserWarning, match="a batch of one.*partner=.*drop_last=True") as seen:
         mixed = transform(*given)
+    assert torch.equal(torch.get_rng_state(), before)
     assert seen[0].filename == __file__
-    for before, after in zip((*given[:2], torch.eye(4)[[2]], given[3]), mixed, strict=True):
-        assert torch.equal(before, after)
-        assert before.data_ptr() != after.data_ptr()
+    for came, went in zip((*given[:2], torch.eye(4)[[2]], given[3]), mixed, strict=True):
+        assert torch.equal(came, went)
+        assert came.data_ptr() != went.data_ptr()
     several = transform(*(x.expand(3, *x.shape[1:]) for x in given))
     assert [x.dtype for x in several] == [x.dtype for x in mixed]
     with warnings.catch_warnings():
@@ -165,10 +167,19 @@ def test_labels_of_images_that_are_not_mixed_stay_whole() -> None:
     assert torch.equal(soft[same], torch.eye(4)[labels[same]])
 
 
-def test_p_of_one_draws_the_masks_that_there_were_without_it() -> None:
-    x = images()
-    drawn = [CowMix(p=p).sample(x, torch.Generator().manual_seed(0)) for p in (1.0, 0.999999)]
-    assert torch.equal(*drawn)
+def test_p_of_one_draws_no_more_than_the_masks() -> None:
+    one, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    masks = CowMix().sample(images(), one)
+    assert torch.equal(masks, cow_masks(4, (24, 36), generator=other))
+    assert torch.equal(one.get_state(), other.get_state())
+    assert torch.equal(CowMix(p=0.999999).sample(images(), torch.Generator().manual_seed(0)), masks)
+
+
+@pytest.mark.parametrize("make", [*MIXERS, *ERASERS])
+def test_the_generator_draws_which_images_change(make: Any) -> None:
+    x = images(64, 6, 7)
+    first, second = (make(p=0.5).sample(x, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("make", MIXERS)
