@@ -158,7 +158,7 @@ def _without_autocast(device: torch.device, precision: str) -> AbstractContextMa
     if precision == "highest" and library is not None:
         return _ieee_products(device, library.matmul)
     # "meta", among others, has no autocast.
-    autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    autocast = torch.amp.autocast_mode.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if autocast else nullcontext()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel
 
 from cowmask import MeanTeacher
@@ -72,7 +73,7 @@ def test_a_deepcopy_keeps_what_rounding_took() -> None:
 
 
 def test_channels_last_stays(student: Network) -> None:
-    student.to(memory_format=torch.channels_last)
+    convert_conv2d_weight_memory_format(student, torch.channels_last)
     teacher, x = MeanTeacher(student), images().contiguous(memory_format=torch.channels_last)
     for _ in range(2):
         disturb(student)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object, set_seed
 from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
 from cowmask import MeanTeacher
@@ -92,7 +93,7 @@ class Trainer:
         )
         if self.accelerator.is_main_process:
             print(*student.report, sep="\n", end="\n" if student.report else "")
-        student = student.to(self.device).to(memory_format=torch.channels_last)
+        student = convert_conv2d_weight_memory_format(student.to(self.device), torch.channels_last)
         # Without a teacher (Pi-model, adversarial) the average has decay 0: it is the student.
         self.has_teacher = config.teacher == "ema" and not self.method.adversarial
         decay = config.ema if self.has_teacher else 0.0
