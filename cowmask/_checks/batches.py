@@ -57,9 +57,8 @@ def _advice(images: Tensor, ndim: int, mixes: bool) -> list[str]:
         advice = [alone if mixes else "for a single image pass images[None]"]
         advice.append("for a batch without channels pass images[:, None]")
     if images.ndim == ndim + 3:
-        clip_before = (
-            ", partner=x.roll(1, 0).flatten(0, 1)" if mixes else ""
-        )  # else a frame is mixed with the one before
+        # Without this partner, a frame would be mixed with the frame before it.
+        clip_before = ", partner=x.roll(1, 0).flatten(0, 1)" if mixes else ""
         advice.append(
             "for a batch of videos (B, T, C, ...) fold time into the batch: "
             f"y = transform(x.flatten(0, 1){clip_before}); y = y.unflatten(0, x.shape[:2])"
@@ -151,10 +150,10 @@ def pair(a: Any, b: Any) -> None:
     arguments.tensor("a", a)
     arguments.tensor("b", b)
     for name in ("shape", "dtype", "device"):
-        if getattr(a, name) != getattr(b, name):
-            of_a, of_b = getattr(a, name), getattr(b, name)
-            hint = "resize or crop both to one size" if name == "shape" else f"try b.to({str(of_a)!r})"
-            hint = f"try b.to({of_a})" if name == "dtype" else hint
+        of_a, of_b = getattr(a, name), getattr(b, name)
+        if of_a != of_b:
+            wanted = repr(str(of_a)) if name == "device" else of_a
+            hint = "resize or crop both to one size" if name == "shape" else f"try b.to({wanted})"
             raise ValueError(f"a and b must have the same {name}, got {_words(of_a)} and {_words(of_b)}: {hint}")
 
 
