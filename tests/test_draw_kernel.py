@@ -1,6 +1,7 @@
 """The kernel that draws, against Listing 1 and against the spectral engine in torch. See `tests/kernels.py`."""
 
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -132,6 +133,32 @@ def test_the_kernel_gets_what_the_precision_says_and_no_more_rows_than_are_kept(
         cow_masks(2, (200, 90), torch.tensor([3.0, 12.0]), backend="triton", precision=precision, device=DEVICE)
     kept = [math.floor(200 * math.sqrt(2 * math.log(100)) / (math.pi * sigma)) + 1 for sigma in (3, 12)]
     assert seen == [(torch.float16, kept), (torch.float32, kept)]
+
+
+def test_what_the_workspace_does_not_count_is_freed_before_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[weakref.ref[Tensor]] = []
+    launched: list[bool] = []
+    gaussian_gains, scale, launch = gains.gaussian_gains, spectral._to_unit_variance, draw.launch_draw
+
+    def remember_gains(*arguments: Any) -> Tensor:
+        made = gaussian_gains(*arguments)
+        freed.append(weakref.ref(made))
+        return made
+
+    def remember_coefficients(coefficients: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        freed.append(weakref.ref(coefficients))
+        return scale(coefficients, *others)
+
+    def look(*arguments: Tensor) -> None:
+        launched.append(all(tensor() is None for tensor in freed))
+        launch(*arguments)
+
+    monkeypatch.setattr(spectral, "gaussian_gains", remember_gains)
+    monkeypatch.setattr(spectral, "_to_unit_variance", remember_coefficients)
+    monkeypatch.setattr(draw, "launch_draw", look)
+    cow_masks(2, (64, 70), 4, 0.3, backend="triton", device=DEVICE)
+    assert launched == [True]
+    assert len(freed) == 2
 
 
 def test_chunks_fit_into_the_workspace() -> None:
