@@ -126,9 +126,8 @@ def test_mix_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(
         mix_kernel.select_kernel,
         program=math.prod(sizes) * n_tiles - 1,  # the last tile of the last row
         inner_size=inner,
-        **{f"size_{axis}": size for axis, size in enumerate(sizes)},
-        **{f"{name}_stride_inner": stride for name, stride in inner_strides.items()},
-        **{f"{name}_stride_{axis}": stride for name in strides for axis, stride in enumerate(strides[name])},
+        sizes=sizes,
+        **{f"{name}_strides": (*strides[name], inner_strides[name]) for name in strides},
         b_roll=2,
         out_roll=1,
         REPEAT=repeat,

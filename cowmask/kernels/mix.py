@@ -5,6 +5,7 @@ one input and one output; `torch.where` moves both inputs.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -13,43 +14,26 @@ import triton.language as tl
 from torch import Tensor
 
 OUTER_AXES = 4  # beside the innermost
-_ELEMENTS_PER_PROGRAM = 2048  # 16 per thread
+_VECTOR_BYTES = 16  # what one instruction reads
+_VECTORS = 512  # in a tile: two per thread
+_WARPS = 8
 _SHORTEST_INNER = 64  # elements; on a shorter innermost axis, most of each program is idle
 _MOST_REPEATS = 2**30  # the kernel counts them in 32 bits
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sizes", "b_roll", "out_roll"])
 def select_kernel(
     out_ptr,
     a_ptr,
     b_ptr,
     mask_ptr,
     inner_size,
-    out_stride_inner,
-    a_stride_inner,
-    b_stride_inner,
-    mask_stride_inner,
-    size_0,
-    size_1,
-    size_2,
-    size_3,
-    out_stride_0,
-    out_stride_1,
-    out_stride_2,
-    out_stride_3,
-    a_stride_0,
-    a_stride_1,
-    a_stride_2,
-    a_stride_3,
-    b_stride_0,
-    b_stride_1,
-    b_stride_2,
-    b_stride_3,
-    mask_stride_0,
-    mask_stride_1,
-    mask_stride_2,
-    mask_stride_3,
+    sizes,
+    out_strides,
+    a_strides,
+    b_strides,
+    mask_strides,
     b_roll,
     out_roll,
     REPEAT: tl.constexpr,
@@ -60,60 +44,61 @@ def select_kernel(
 ):
     """Compute `out = where(mask, b, a)` for one tile of the innermost axis.
 
-    The tensors have one shape: outer axes 0 (the batch) to 3, and the innermost axis. All strides are in elements.
-    Along axis 0, row i reads b[i + b_roll] and writes out[i + out_roll], modulo the batch size. Along the innermost
-    axis, one mask element covers `REPEAT` elements of the images (channels-last).
+    The tensors have one shape: outer axes, of which the first is the batch, and the innermost axis. All strides are in
+    elements. Along the batch, row i reads b[i + b_roll] and writes out[i + out_roll], modulo the batch size. Along the
+    innermost axis, one mask element covers `REPEAT` elements of the images (channels-last).
 
     Args:
         out_ptr, a_ptr, b_ptr: Elements as integers of one width, 1 to 8 bytes.
         mask_ptr: Bytes; 0 selects a, any other b.
         inner_size: Elements of the innermost axis, counted in the images.
-        *_stride_inner: Stride along the innermost axis; for the mask, the stride from one mask element to the next.
-        size_*: Sizes of the outer axes.
-        *_stride_*: Strides along the outer axes.
-        b_roll, out_roll: Rows, from 0 to size_0.
+        sizes: Of the outer axes, a tuple.
+        *_strides: Along the outer axes and the innermost one, tuples. The mask's last stride is from one mask element
+            to the next.
+        b_roll, out_roll: Rows, from 0 to the batch size.
         REPEAT: Elements of the images per mask element.
         A_IS_SCALAR, B_IS_SCALAR: Whether that input has one value along the innermost axis, so that it is read once.
         VECTORS, VECTOR: A tile has VECTORS vectors of VECTOR elements; a vector has 16 bytes.
     """
     # 1. Which outer row, and which tile of the innermost axis, is this program's?
+    n_outer: tl.constexpr = len(sizes)
     tiles = tl.cdiv(inner_size, VECTORS * VECTOR)
     row = tl.program_id(0) // tiles
     # An index becomes 64 bits wide before it is multiplied by a stride, since the product may pass 2^31.
     start = (tl.program_id(0) % tiles).to(tl.int64) * (VECTORS * VECTOR)
-    index_3 = (row % size_3).to(tl.int64)
-    row //= size_3
-    index_2 = (row % size_2).to(tl.int64)
-    row //= size_2
-    index_1 = (row % size_1).to(tl.int64)
-    index_0 = (row // size_1).to(tl.int64)
 
-    # 2. Where that tile starts in each tensor; b and out wrap round the end of the batch.
-    b_index = index_0 + b_roll
-    b_index = tl.where(b_index >= size_0, b_index - size_0, b_index)
-    out_index = index_0 + out_roll
-    out_index = tl.where(out_index >= size_0, out_index - size_0, out_index)
-    a_offset = index_0 * a_stride_0 + index_1 * a_stride_1 + index_2 * a_stride_2 + index_3 * a_stride_3
-    a_ptr += a_offset + start * a_stride_inner
-    b_offset = b_index * b_stride_0 + index_1 * b_stride_1 + index_2 * b_stride_2 + index_3 * b_stride_3
-    b_ptr += b_offset + start * b_stride_inner
-    out_offset = out_index * out_stride_0 + index_1 * out_stride_1 + index_2 * out_stride_2 + index_3 * out_stride_3
-    out_ptr += out_offset + start * out_stride_inner
-    mask_offset = index_0 * mask_stride_0 + index_1 * mask_stride_1 + index_2 * mask_stride_2 + index_3 * mask_stride_3
-    mask_ptr += mask_offset + start // REPEAT * mask_stride_inner
+    # 2. Where does that tile start in each tensor?
+    a_ptr += start * a_strides[n_outer]
+    b_ptr += start * b_strides[n_outer]
+    out_ptr += start * out_strides[n_outer]
+    mask_ptr += start // REPEAT * mask_strides[n_outer]
+    for axis in tl.static_range(n_outer - 1, -1, -1):
+        index = (row % sizes[axis]).to(tl.int64)
+        row //= sizes[axis]
+        b_index = index
+        out_index = index
+        if axis == 0:  # b and out wrap round the end of the batch
+            b_index += b_roll
+            b_index = tl.where(b_index >= sizes[0], b_index - sizes[0], b_index)
+            out_index += out_roll
+            out_index = tl.where(out_index >= sizes[0], out_index - sizes[0], out_index)
+        a_ptr += index * a_strides[axis]
+        b_ptr += b_index * b_strides[axis]
+        out_ptr += out_index * out_strides[axis]
+        mask_ptr += index * mask_strides[axis]
 
     # 3. Read the mask; then read only the image it selects, in vectors of 16 bytes.
     lane = tl.arange(0, VECTORS)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]  # (VECTORS, VECTOR)
     inside = lane < inner_size - start
     mask_lane = ((start % REPEAT).to(tl.int32) + lane) // REPEAT
-    chosen = tl.load(mask_ptr + mask_lane.to(tl.int64) * mask_stride_inner, mask=inside, other=0)
+    chosen = tl.load(mask_ptr + mask_lane.to(tl.int64) * mask_strides[n_outer], mask=inside, other=0)
     # A vector is read whole if any of its elements is selected, so that one load instruction takes 16 bytes.
     any_from_a = tl.min(chosen, 1, keep_dims=True) == 0  # (VECTORS, 1)
     any_from_b = tl.max(chosen, 1, keep_dims=True) != 0
     lane = lane.to(tl.int64)
-    from_a = tl.load(a_ptr) if A_IS_SCALAR else tl.load(a_ptr + lane * a_stride_inner, mask=inside & any_from_a)
-    from_b = tl.load(b_ptr) if B_IS_SCALAR else tl.load(b_ptr + lane * b_stride_inner, mask=inside & any_from_b)
-    tl.store(out_ptr + lane * out_stride_inner, tl.where(chosen != 0, from_b, from_a), mask=inside)
+    from_a = tl.load(a_ptr) if A_IS_SCALAR else tl.load(a_ptr + lane * a_strides[n_outer], mask=inside & any_from_a)
+    from_b = tl.load(b_ptr) if B_IS_SCALAR else tl.load(b_ptr + lane * b_strides[n_outer], mask=inside & any_from_b)
+    tl.store(out_ptr + lane * out_strides[n_outer], tl.where(chosen != 0, from_b, from_a), mask=inside)
 
 
 class _Axis(NamedTuple):
@@ -129,7 +114,7 @@ class _Axis(NamedTuple):
 class Plan(NamedTuple):
     """The axes that the kernel goes through: outer ones, the innermost, and its elements per mask element."""
 
-    outer: list[_Axis]
+    outer: tuple[_Axis, ...]
     inner: _Axis
     repeat: int
 
@@ -144,9 +129,15 @@ def plan(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, *, rolled: bool) -> Pl
     Returns:
         The plan; None if too many axes are left, or if elements have a width other than 1, 2, 4 or 8 bytes.
     """
+    if out.element_size() not in _INTEGERS:
+        return None
+    return _plan(out.shape, (out.stride(), a.stride(), b.stride(), mask.stride()), rolled)
+
+
+@lru_cache(maxsize=1024)  # plans take longer to make than to find, and a training needs few of them
+def _plan(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...], rolled: bool) -> Plan | None:
     # 1. Order the axes as out has them in memory. A rolled axis stays by itself, since its indices wrap round.
-    strides = zip(*(tensor.stride() for tensor in (out, a, b, mask)), strict=True)
-    axes = [_Axis(size, steps) for size, steps in zip(out.shape, strides, strict=True)]
+    axes = [_Axis(size, steps) for size, steps in zip(shape, zip(*strides, strict=True), strict=True)]
     first, rest = (axes[:1], axes[1:]) if rolled else ([], axes)
     rest = sorted((axis for axis in rest if axis.size > 1), key=lambda axis: -axis.strides[0])
 
@@ -163,8 +154,8 @@ def plan(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, *, rolled: bool) -> Pl
     if merged and one_mask and merged[-1].merges_with(inner, slice(3)):
         pixels, repeat = merged.pop(), inner.size
         inner = _Axis(pixels.size * repeat, (*inner.strides[:3], pixels.strides[3]))
-    outer = first + merged
-    return Plan(outer, inner, repeat) if len(outer) <= OUTER_AXES and out.element_size() in _INTEGERS else None
+    outer = (*first, *merged)
+    return Plan(outer, inner, repeat) if len(outer) <= OUTER_AXES else None
 
 
 def launch_select(
@@ -174,24 +165,25 @@ def launch_select(
     if out.numel() == 0:
         return
     element_size = out.element_size()
+    vector = _VECTOR_BYTES // element_size
     images = [tensor.view(_INTEGERS[element_size]) for tensor in (out, a, b)]  # bits are moved, not interpreted
-    outer = plan.outer + [_Axis(1, (0, 0, 0, 0))] * (OUTER_AXES - len(plan.outer))
-    strides = [axis.strides[tensor] for tensor in range(4) for axis in outer]
-    programs = math.prod(axis.size for axis in outer) * triton.cdiv(plan.inner.size, _ELEMENTS_PER_PROGRAM)
+    sizes = tuple(axis.size for axis in plan.outer)
+    strides = zip(*(axis.strides for axis in (*plan.outer, plan.inner)), strict=True)
+    programs = math.prod(sizes) * triton.cdiv(plan.inner.size, _VECTORS * vector)
     _, a_stride, b_stride, _ = plan.inner.strides
     with torch.cuda.device_of(out):
         select_kernel[(programs,)](
             *images,
             mask.view(torch.uint8),
             plan.inner.size,
-            *plan.inner.strides,
-            *(axis.size for axis in outer),
+            sizes,
             *strides,
             b_roll,
             out_roll,
             REPEAT=plan.repeat,
             A_IS_SCALAR=a_stride == 0,
             B_IS_SCALAR=b_stride == 0,
-            VECTORS=_ELEMENTS_PER_PROGRAM * element_size // 16,
-            VECTOR=16 // element_size,
+            VECTORS=_VECTORS,
+            VECTOR=vector,
+            num_warps=_WARPS,
         )
