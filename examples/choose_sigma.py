@@ -21,10 +21,11 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from segmentation.data.datasets import DataError, read_picture
+from segmentation.data.datasets import DataError
+from segmentation.data.files import pictures_in, read_file
+from segmentation.data.label_maps import read_ids
 
 LAG_OVER_SIGMA = 2 * math.sqrt(-math.log(math.sin(math.pi / 4)))  # distance where masks' autocorrelation is one half
 FACTORS = (1 / 8, 1 / 2)  # the middle of what trained equally well on the built-in scenes (docs/why.md)
@@ -82,14 +83,6 @@ def half_length(correlation: Tensor) -> float:
     return end - 1 + (before - 0.5) / (before - after)
 
 
-def read_label(path: Path) -> NDArray[np.uint8]:
-    """Return a label map (H, W); of a palette image, the indices."""
-    label = read_picture(path, None, None, Image.Resampling.NEAREST)
-    if label.ndim != 2 or label.dtype not in (np.uint8, np.bool_):
-        raise DataError(f"{path} is no label map: expected one channel of at most 8 bits.")
-    return label.astype(np.uint8)
-
-
 def main(labels: tyro.conf.Positional[Path], void: tuple[int, ...] = (255,)) -> tuple[float, float]:
     """Print and return the range of sigma.
 
@@ -97,11 +90,11 @@ def main(labels: tyro.conf.Positional[Path], void: tuple[int, ...] = (255,)) -> 
         labels: Folder of label maps, searched with its subfolders.
         void: Values of pixels that have no class (CamVid's is 11).
     """
-    suffixes = Image.registered_extensions()
-    files = [path for path in sorted(labels.rglob("*")) if path.suffix.lower() in suffixes]
+    files = pictures_in(labels, nested=True) if labels.is_dir() else {}
     if not files:
         raise DataError(f"{labels} is not a folder with label maps.")
-    length = half_length(autocorrelation(map(read_label, files), void))
+    ids = (read_ids(read_file(path))[0] for path in files.values())
+    length = half_length(autocorrelation(ids, void))
     sigma = length / LAG_OVER_SIGMA
     low, high = (factor * sigma for factor in FACTORS)
     print(

@@ -23,6 +23,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cowmask import CowMix, CutMix, cow_masks, mix
+from segmentation.data.datasets import DataError
+from segmentation.data.decoding import read_picture
+from segmentation.data.files import read_file
 from segmentation.data.street import load_street
 
 SIGMAS = (0.1, 1, 2, 4, 8, 16, 32)  # pixels; at 0.1 nothing is blurred
@@ -35,7 +38,7 @@ COLOURS = 48  # in a frame
 
 
 class OptionsError(Exception):
-    """An option or an image cannot be used; the message is for the user."""
+    """An option cannot be used; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,7 @@ class Options:
 
 def read_image(path: Path, size: tuple[int, int]) -> Tensor:
     """Read an image, its middle scaled to (height, width): (3, H, W) in [0, 1]."""
-    try:
-        with Image.open(path) as file:
-            if file.mode.startswith(("I", "F")):  # Pillow would clip values above 255
-                raise OptionsError(f"{path} has more than 8 bits a channel: save it with 8.")
-            image = ImageOps.exif_transpose(file).convert("RGBA")
-    except OSError as error:
-        raise OptionsError(f"{path} cannot be read as an image: {error}.") from error
-    background = Image.new("RGBA", image.size, "white")  # seen through transparent pixels
-    picture = ImageOps.fit(Image.alpha_composite(background, image).convert("RGB"), size[::-1])
+    picture = ImageOps.fit(read_picture(read_file(path)), size[::-1])
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
 
 
@@ -170,5 +165,5 @@ def main(options: Options) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Options, description=__doc__))
-    except (OptionsError, OSError) as error:
+    except (OptionsError, DataError, OSError) as error:
         sys.exit(f"mask_gallery: {error}")

@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segmentation.data.camvid import load_camvid
+from segmentation.data.checking import Part, check
 from segmentation.data.datasets import VOID, DataError, Dataset, Split
 from segmentation.data.street import load_street
 
@@ -273,6 +274,7 @@ def main(options: Options) -> None:
     n = len(split.names)
     if not 0 <= options.index < n:
         raise OptionsError(f"--index must be from 0 to {n - 1}, the last of {options.split}.")
+    check(data.name, [Part(options.split, split, range(n))])
     scores = measure(split, options.sides)
     summaries = {side: {name: one.summary() for name, one in regions.items()} for side, regions in scores.items()}
     height, width = options.size

@@ -4,7 +4,8 @@ python examples/train_camvid.py                                  built-in scenes
 python examples/train_camvid.py --data DIR --encoder-weights imagenet
 python examples/train_camvid.py --help
 
-DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot.
+DIR holds CamVid in the SegNet tutorial's layout: train, trainannot, val, valannot, test, testannot. Training images
+without a label map are unlabelled images.
 The script writes metrics.json, panel.png, logs and checkpoints.
 """
 
@@ -22,7 +23,10 @@ def load(config: Config) -> tuple[Dataset, list[str]]:
         return load_street(config.size), ["No --data given: training on the built-in procedural street scenes."]
     if len(config.data) > 1:
         raise ConfigError("--data takes one folder, that of CamVid.")
-    return load_camvid(config.data[0], config.size), []
+    data = load_camvid(config.data[0], config.size)
+    n, unlabelled = len(data.train.names), len(data.unlabelled)
+    note = f"CamVid: {n - unlabelled} of {n} training images have a label map; the others are unlabelled images."
+    return data, [note] if unlabelled else []
 
 
 if __name__ == "__main__":

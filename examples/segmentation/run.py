@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.table import Table
 
 from segmentation.checkpoints import write_whole
 from segmentation.config import Config, ConfigError, Presets, parse
+from segmentation.data.batches import labelled_images
+from segmentation.data.checking import check, parts_of
 from segmentation.data.datasets import DataError, Dataset
 from segmentation.evaluation import Scores
+from segmentation.methods import build_methods
 from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel
 from segmentation.trainer import Outcome, Trainer, processes
@@ -37,6 +41,7 @@ def start(load: Load, presets: Presets, description: str | None) -> None:
 def main(config: Config, load: Load) -> None:
     """Train each method and report their scores."""
     data, notes = load(config)
+    check_data(config, data)
     if processes().is_main_process:
         for note in notes:
             print(note)
@@ -50,6 +55,25 @@ def main(config: Config, load: Load) -> None:
     if processes().is_main_process:
         report(config, data, notes, outcomes)
     processes().destroy_process_group()  # a gloo thread that frees a tensor while Python exits would abort the process
+
+
+def check_data(config: Config, data: Dataset) -> None:
+    """Look, on the first process, at all that the methods will read; raise a DataError on all processes."""
+    methods = build_methods(config.size, config.mask_sigma)
+    labelled = {
+        index
+        for name in config.method
+        for index in labelled_images(data, config.labelled, config.seed, config.subset, methods[name].all_labels)
+    }
+    problem = [""]
+    if processes().is_main_process:
+        try:
+            check(data.name, parts_of(data, labelled))
+        except DataError as error:
+            problem = [str(error)]
+    broadcast_object_list(problem)
+    if problem[0]:
+        raise DataError(problem[0])
 
 
 def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, Outcome]) -> None:

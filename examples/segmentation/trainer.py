@@ -18,7 +18,7 @@ from cowmask import MeanTeacher
 from segmentation.adversarial import Adversarial
 from segmentation.checkpoints import Checkpoints, write_whole
 from segmentation.config import Config, ConfigError
-from segmentation.data.batches import Batches, Crops, Shard, UnlabelledBatch, labelled_subset, listed_subset
+from segmentation.data.batches import Batches, Crops, Shard, UnlabelledBatch, labelled_images
 from segmentation.data.datasets import VOID, Dataset, Split
 from segmentation.evaluation import Evaluation, evaluate
 from segmentation.methods import Method, MethodName, build_methods
@@ -82,7 +82,7 @@ class Trainer:
         set_seed(config.seed)  # the same initial weights on every process
         self._build()
         set_seed(config.seed, device_specific=True)  # seed + rank: every process draws its own masks
-        self._load_batches(data.train)
+        self._load_batches()
         self.checkpoints = Checkpoints(self.folder, self.accelerator)
         self._prepare_folder()
 
@@ -114,17 +114,12 @@ class Trainer:
             start = round(config.adversarial_start * self.iterations)
             self.objective = Adversarial(n_classes, self.draw_unlabelled, self.accelerator, self.iterations, start)
 
-    def _load_batches(self, train: Split) -> None:
-        config, n = self.config, len(train.names)
-        if self.method.all_labels:
-            chosen = list(range(n))
-        elif config.subset is not None:
-            chosen = listed_subset(train.names, config.subset)
-        else:
-            chosen = labelled_subset(n, config.labelled, config.seed)
+    def _load_batches(self) -> None:
+        config, train = self.config, self.data.train
+        chosen = labelled_images(self.data, config.labelled, config.seed, config.subset, self.method.all_labels)
         shard = Shard(self.device, self.accelerator.process_index, self.world)
         labelled = Crops(train, chosen, config.size, config.scale, labelled=True)
-        every = Crops(train, range(n), config.size, config.scale, labelled=False)
+        every = Crops(train, range(len(train.names)), config.size, config.scale, labelled=False)
         self._labelled = Batches(labelled, config.batch_size, config.seed, shard, config.workers)
         self._unlabelled = Batches(every, config.batch_size, config.seed + 1, shard, config.workers)
         self.accelerator.register_for_checkpointing(

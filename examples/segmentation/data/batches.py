@@ -9,11 +9,12 @@ import kornia.augmentation as K
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from segmentation.data.datasets import VOID, DataError, Split
+from segmentation.data.datasets import VOID, DataError, Dataset, Split
 
 SUBSETS = Path(__file__).parent / "camvid_subsets.txt"
 GREY = (124, 116, 104)  # ImageNet's mean colour, for pixels outside an image
@@ -45,12 +46,36 @@ def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         yield batch
 
 
-def labelled_subset(n: int, labelled: int, seed: int) -> list[int]:
-    """Return the sorted indices of `labelled` of `n` images; for one seed, fewer are a subset of more."""
-    if labelled > n:
-        raise DataError(f"--labelled {labelled} is more than the {n} images of the training set.")
-    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:labelled]
-    return sorted(chosen.tolist())
+def labelled_images(
+    data: Dataset, labelled: int, seed: int, subset: int | None = None, every: bool = False
+) -> list[int]:
+    """Return the sorted indices of the training images whose label maps a method uses.
+
+    Args:
+        data: Its training images without label maps are never chosen.
+        labelled: How many are drawn; for one seed, fewer are a subset of more.
+        seed: Seed of the draw.
+        subset: The line of camvid_subsets.txt to take instead.
+        every: Take all training images instead.
+
+    Raises:
+        DataError: If there are not as many label maps.
+    """
+    names = data.train.names
+    with_label = sorted(set(range(len(names))) - set(data.unlabelled))
+    if every and data.unlabelled:
+        raise DataError(
+            f"--method full needs a label map of every training image, but {len(data.unlabelled)} of {len(names)} have "
+            f"none, the first is {names[data.unlabelled[0]]}: leave full out of --method."
+        )
+    if every:
+        return with_label
+    if subset is not None:
+        return listed_subset(names, subset)
+    if labelled > len(with_label):
+        raise DataError(f"--labelled {labelled} is more than the {len(with_label)} training images with label maps.")
+    chosen = torch.randperm(len(with_label), generator=torch.Generator().manual_seed(seed))[:labelled]
+    return sorted(with_label[position] for position in chosen.tolist())
 
 
 def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
@@ -64,7 +89,7 @@ def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
     return sorted(names.index(name) for name in lines[subset])
 
 
-class Crops(Dataset[tuple[Tensor, Tensor]]):
+class Crops(TorchDataset[tuple[Tensor, Tensor]]):
     """Random crops of one size, from a split's images and label maps scaled at random."""
 
     def __init__(

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from segmentation.data.datasets import VOID, DataError, Dataset, read_picture
+from segmentation.data.datasets import VOID, DataError, Dataset
+from segmentation.data.decoding import read_image
+from segmentation.data.files import pictures_in, read_file
+from segmentation.data.label_maps import codes, read_label
 
 CLASSES = (
     "sky",
@@ -35,32 +35,43 @@ COLOURS = (
     "#dc143c",
     "#17b3b3",
 )
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IDS = codes({**{i: i for i in range(len(CLASSES))}, len(CLASSES): VOID})
 
 
 class CamVidSplit:
-    """One split of CamVid: frames in `ROOT/SPLIT`, label maps with the same names in `ROOT/SPLITannot`."""
+    """One split of CamVid: frames in `ROOT/SPLIT`, label maps with the same names in `ROOT/SPLITannot`.
+
+    What was read is kept in memory, resized.
+    """
 
     def __init__(self, root: Path, split: str, size: tuple[int, int]) -> None:
-        self._size = size
-        self._label_folder = root / f"{split}annot"
-        for folder in (root / split, self._label_folder):
-            if not folder.is_dir():
+        folder, label_folder = root / split, root / f"{split}annot"
+        for one in (folder, label_folder):
+            if not one.is_dir():
                 raise DataError(
-                    f"{folder} is missing: expected CamVid with the folders train, trainannot, val, valannot, "
+                    f"{one} is missing: expected CamVid with the folders train, trainannot, val, valannot, "
                     f"test and testannot in {root}."
                 )
-        self._frames = sorted(path for path in (root / split).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
-        if not self._frames:
-            raise DataError(f"{root / split} holds no PNG or JPEG frames.")
-        self.names = tuple(path.stem for path in self._frames)
-        pixels = [read_picture(path, "RGB", size, Image.Resampling.BILINEAR) for path in self._frames]
-        self._images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-        self._labels: dict[int, Tensor] = {}  # those already read
+        frames, labels = pictures_in(folder), pictures_in(label_folder)
+        if not frames:
+            raise DataError(f"{folder} holds no frames: expected pictures such as PNG or JPEG.")
+        self.names = tuple(frames)
+        self.unlabelled = tuple(index for index, name in enumerate(frames) if name not in labels)
+        self._size = size
+        self._frame_files = tuple(frames.values())
+        self._label_files = tuple(labels.get(name, label_folder / f"{name}.png") for name in frames)
+        self._images: dict[int, Tensor] = {}
+        self._labels: dict[int, Tensor] = {}
 
     def image(self, index: int) -> Tensor:
         """Return image `index`, (3, H, W) uint8."""
+        if index not in self._images:
+            self._images[index] = read_image(read_file(self._frame_files[index]), self._size)
         return self._images[index]
+
+    def check_image(self, index: int) -> None:
+        """Raise a DataError if image `index` cannot be read."""
+        self.image(index)  # in memory before processes that read ahead are forked
 
     def label(self, index: int, full: bool = False) -> Tensor:
         """Return label map `index`, (H, W) uint8 with VOID; if `full`, in its published size."""
@@ -71,16 +82,8 @@ class CamVidSplit:
         return self._labels[index]
 
     def _read_label(self, index: int, size: tuple[int, int] | None) -> Tensor:
-        path = self._label_folder / f"{self.names[index]}.png"
-        if not path.is_file():
-            raise DataError(f"{path} is missing: every labelled frame needs a label map of its name.")
-        label = read_picture(path, None, size, Image.Resampling.NEAREST)
-        if label.ndim != 2 or label.max() > len(CLASSES):
-            raise DataError(
-                f"{path} is no CamVid label map: expected one channel with 0 to {len(CLASSES) - 1} for the "
-                f"classes and {len(CLASSES)} for void."
-            )
-        return torch.from_numpy(np.where(label == len(CLASSES), np.uint8(VOID), label))
+        label, frame = (read_file(files[index]) for files in (self._label_files, self._frame_files))
+        return read_label(label, frame, IDS, size)
 
 
 def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
@@ -92,4 +95,4 @@ def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: --data takes the folder that holds CamVid's train, val and test.")
     train, val, test = (CamVidSplit(root, split, size) for split in ("train", "val", "test"))
-    return Dataset("CamVid", CLASSES, COLOURS, train, val, test)
+    return Dataset("CamVid", CLASSES, COLOURS, train, val, test, unlabelled=train.unlabelled)

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from segmentation.data.datasets import VOID, Dataset
-from segmentation.data.decoding import image_size, read_image, read_label
+from segmentation.data.decoding import Encoded, check_image, read_header, read_image
 from segmentation.data.files import Files
+from segmentation.data.label_maps import codes, read_label
 
 CLASSES = (
     "road",
@@ -55,8 +53,8 @@ COLOURS = (
     "#770b20",
 )
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # each class's value in files
-TRAIN_IDS = np.full(256, VOID, dtype=np.uint8)  # training label of each value in files
-TRAIN_IDS[list(LABEL_IDS)] = range(len(CLASSES))
+N_IDS = 34  # the others are void, as is 255, which the official scripts write for -1
+TRAIN_IDS = codes(dict.fromkeys((*range(N_IDS), 255), VOID) | {stored: i for i, stored in enumerate(LABEL_IDS)})
 
 PUBLISHED = (2975, 500)  # training and validation images
 IMAGES, LABELS = "leftImg8bit", "gtFine"
@@ -77,14 +75,19 @@ class CityscapesSplit:
 
     def image(self, index: int) -> Tensor:
         """Return image `index`, (3, H, W) uint8."""
-        return read_image(self._files, f"{IMAGES}/{self._stems[index]}{_IMAGE_END}", self._size)
+        return read_image(self._image(index), self._size)
+
+    def check_image(self, index: int) -> None:
+        """Raise a DataError if image `index` cannot be read."""
+        check_image(self._image(index))
 
     def label(self, index: int, full: bool = False) -> Tensor:
         """Return label map `index`, (H, W) uint8 with VOID; if `full`, in its published size."""
-        label = TRAIN_IDS[read_label(self._files, _label_name(self._stems[index]))]
-        if not full:
-            label = np.array(Image.fromarray(label).resize(self._size[::-1], Image.Resampling.NEAREST))
-        return torch.from_numpy(label)
+        file = self._files.encoded(_label_name(self._stems[index]))
+        return read_label(file, self._image(index), TRAIN_IDS, None if full else self._size)
+
+    def _image(self, index: int) -> Encoded:
+        return self._files.encoded(f"{IMAGES}/{self._stems[index]}{_IMAGE_END}")
 
 
 def load_cityscapes(sources: Sequence[Path], size: tuple[int, int]) -> tuple[Dataset, list[str]]:
@@ -103,13 +106,13 @@ def load_cityscapes(sources: Sequence[Path], size: tuple[int, int]) -> tuple[Dat
     files = Files(sources, (IMAGES, LABELS))
     files.require("Cityscapes", [*_missing(files, "train"), *_missing(files, "val")], LAYOUT)
     train, val = (CityscapesSplit(files, split, size) for split in ("train", "val"))
-    full_size = image_size(files, _label_name(_stems(files, "val")[0]))
+    width, height = read_header(files.encoded(_label_name(_stems(files, "val")[0]))).size
     counts = len(train.names), len(val.names)
     notes = [
         f"Cityscapes: {counts[0]} training and {counts[1]} validation images; "
         f"the published set has {PUBLISHED[0]} and {PUBLISHED[1]}."
     ]
-    dataset = Dataset("Cityscapes", CLASSES, COLOURS, train, val, val, "validation set", full_size)
+    dataset = Dataset("Cityscapes", CLASSES, COLOURS, train, val, val, "validation set", (height, width))
     return dataset, notes if counts != PUBLISHED else []
 
 

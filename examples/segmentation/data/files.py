@@ -1,4 +1,4 @@
-"""Folders, zips and plain tars as one tree of files, read in place."""
+"""Pictures in a folder; folders, zips and plain tars as one tree of files, read in place."""
 
 import os
 import re
@@ -12,9 +12,43 @@ from typing import Any, Protocol
 from zipfile import BadZipFile, ZipFile
 
 from segmentation.data.datasets import DataError
+from segmentation.data.decoding import Encoded
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm")  # in any case
 _UNPACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\x00": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 _DAMAGED_ZIP = (BadZipFile, zlib.error, LZMAError, OSError, EOFError, RuntimeError, ValueError)
+
+
+def read_file(path: Path) -> Encoded:
+    """Return a file's content; raise a DataError if it is missing or cannot be read."""
+    try:
+        return Encoded(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing.", "are missing", str(path)) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", where=str(path)) from error
+
+
+def pictures_in(folder: Path, nested: bool = False) -> dict[str, Path]:
+    """Return the pictures in a folder by their names without suffix, in the order of their file names.
+
+    Hidden files, as macOS adds, and files with other suffixes are skipped.
+
+    Args:
+        folder: Where to look.
+        nested: Whether to look in its folders, too. Names are then paths from `folder` on.
+
+    Raises:
+        DataError: If the folder cannot be listed, or two pictures differ in their suffixes alone.
+    """
+    pictures: dict[str, Path] = {}
+    for path in map(Path, _walk(folder, (), nested)):
+        if path.suffix.lower() in PICTURES and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in pictures:
+                raise DataError(f"{pictures[name]} and {path.name} have the same name: which is it? Keep one of them.")
+            pictures[name] = path
+    return pictures
 
 
 class Source(Protocol):
@@ -33,7 +67,7 @@ class Source(Protocol):
 class Files:
     """The files of several sources, each named by its path from an anchor folder on.
 
-    With the anchor `gtFine`, `/data/gtFine/val/x.png` in a folder and `gtFine/val/x.png` in a zip are both named
+    With the anchor `gtFine`, `/data/gtFine/val/x.png` in a folder and `gtFine/val/x.PNG` in a zip are both named
     `gtFine/val/x.png`. If two files have the same name, the first source's is read. Instances may be pickled and
     forked: every process opens the archives for itself.
 
@@ -53,7 +87,12 @@ class Files:
             for member in source.members():
                 name = _from_anchor(member, anchors)
                 if name is not None:
-                    self._places.setdefault(name, (source, member))
+                    self._add(name, source, member)
+
+    def _add(self, name: str, source: Source, member: str) -> None:
+        known, place = self._places.setdefault(name, (source, member))
+        if known is source and place != member and place.lower() == member.lower():
+            raise DataError(f"{source.where(place)} and {member} have the same name: which is it? Keep one of them.")
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -65,9 +104,14 @@ class Files:
     def read(self, name: str) -> bytes:
         """Return a file's content; raise a DataError if it is missing or damaged."""
         if name not in self._places:
-            raise DataError(f"{name} is missing: it is in none of {', '.join(map(str, self.sources))}.")
+            sources = ", ".join(map(str, self.sources))
+            raise DataError(f"{name} is missing: it is in none of {sources}.", "are missing", name)
         source, member = self._places[name]
         return source.read(member)
+
+    def encoded(self, name: str) -> Encoded:
+        """Return a picture's file; raise a DataError if it is missing or damaged."""
+        return Encoded(self.read(name), self.where(name))
 
     def where(self, name: str) -> str:
         """Return a file's location, for a message."""
@@ -95,10 +139,7 @@ class _Folder:
         return _walk(self._path, ())
 
     def read(self, member: str) -> bytes:
-        try:
-            return Path(member).read_bytes()
-        except OSError as error:
-            raise DataError(f"{member} cannot be read: {error}.") from error
+        return read_file(Path(member)).content
 
     def where(self, member: str) -> str:
         return member
@@ -117,7 +158,9 @@ class _Zip:
         try:
             return archive.read(member)
         except _DAMAGED_ZIP as error:
-            raise DataError(f"{self.where(member)} is damaged: {error}. Download the archive again.") from error
+            raise DataError(
+                f"{self.where(member)} is damaged: {error}. Download the archive again.", where=self.where(member)
+            ) from error
 
     def where(self, member: str) -> str:
         return f"{self._path}: {member}"
@@ -150,9 +193,9 @@ class _Tar:
                 file.seek(offset)
                 content = file.read(size)
         except OSError as error:
-            raise DataError(f"{self.where(member)} cannot be read: {error}.") from error
+            raise DataError(f"{self.where(member)} cannot be read: {error}.", where=self.where(member)) from error
         if len(content) != size:
-            raise DataError(f"{self.where(member)} is cut off. Download the archive again.")
+            raise DataError(f"{self.where(member)} is cut off. Download the archive again.", where=self.where(member))
         return content
 
     def where(self, member: str) -> str:
@@ -181,7 +224,7 @@ def _open(path: Path) -> Source:
     return _Tar(path)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
+def _walk(folder: Path, above: tuple[Path, ...], nested: bool = True) -> Iterator[str]:
     here = folder.resolve()
     if here in above:  # a link that leads back to a parent
         return
@@ -192,7 +235,8 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
         raise DataError(f"{folder} cannot be listed: {error}. Make it readable, or give folders without it.") from error
     for entry in entries:
         if entry.is_dir():
-            yield from _walk(Path(entry.path), (*above, here))
+            if nested:
+                yield from _walk(Path(entry.path), (*above, here))
         elif entry.is_file():
             yield Path(entry.path).as_posix()
 
@@ -212,9 +256,11 @@ def _tar_extents(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _from_anchor(member: str, anchors: Sequence[str]) -> str | None:
-    """Return the part of a path from its last anchor folder on; None for files to ignore."""
+    """Return a path from its last anchor folder on, its suffix in small letters; None for files to ignore."""
     parts = member.split("/")
-    if "__MACOSX" in parts or parts[-1].startswith("._"):  # added by macOS
+    if "__MACOSX" in parts or parts[-1].startswith("."):  # added by macOS
         return None
+    stem, dot, suffix = parts[-1].rpartition(".")
+    parts[-1] = stem + dot + suffix.lower() if dot else suffix
     starts = [index for index, part in enumerate(parts[:-1]) if part in anchors]
     return "/".join(parts[starts[-1] :]) if starts else None

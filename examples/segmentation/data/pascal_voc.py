@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 from torch import Tensor
 
 from segmentation.data.datasets import VOID, DataError, Dataset
-from segmentation.data.decoding import image_size, read_image, read_label
+from segmentation.data.decoding import OTHER_KIND, Encoded, Header, check_image, read_header, read_image
 from segmentation.data.files import Files
+from segmentation.data.label_maps import as_bytes, codes, read_ids, to_label
 
 CLASSES = (
     "background",
@@ -49,6 +48,7 @@ def voc_colour(index: int) -> tuple[int, int, int]:
 
 
 COLOURS = tuple("#{:02x}{:02x}{:02x}".format(*voc_colour(index)) for index in range(len(CLASSES)))
+IDS = codes({**{i: i for i in range(len(CLASSES))}, VOID: VOID})
 PUBLISHED = (10582, 1449)  # training and validation images
 VOC, SBD = "VOC2012", "benchmark_RELEASE"
 VOC_TRAIN, VOC_VAL = (f"{VOC}/ImageSets/Segmentation/{split}.txt" for split in ("train", "val"))
@@ -70,25 +70,21 @@ class PascalVocSplit:
 
     def image(self, index: int) -> Tensor:
         """Return image `index`, (3, H, W) uint8."""
-        return read_image(self._files, self._images[index])
+        return read_image(self._image(index))
+
+    def check_image(self, index: int) -> None:
+        """Raise a DataError if image `index` cannot be read."""
+        check_image(self._image(index))
 
     def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - never resized
         """Return label map `index`, (H, W) uint8 with VOID."""
         name = self._labels[index]
-        label = _read_mat(self._files, name) if name.endswith(".mat") else read_label(self._files, name)
-        known = np.isin(label, (*range(len(CLASSES)), VOID))
-        if not known.all():
-            raise DataError(
-                f"{self._files.where(name)} is no label map of Pascal VOC: expected 0 to {len(CLASSES) - 1} for the "
-                f"classes and {VOID} for void, but it holds {label[~known][0]}."
-            )
-        size = image_size(self._files, self._images[index])
-        if label.shape != size:
-            raise DataError(
-                f"{self._files.where(name)} is no label map of its image: it is {label.shape[0]} x {label.shape[1]}, "
-                f"but {self._files.where(self._images[index])} is {size[0]} x {size[1]} (height x width)."
-            )
-        return torch.from_numpy(label.astype(np.uint8))
+        file = self._files.encoded(name)
+        ids, header = _read_mat(file) if name.endswith(".mat") else read_ids(file)
+        return to_label(ids, header, read_header(self._image(index)), IDS)
+
+    def _image(self, index: int) -> Encoded:
+        return self._files.encoded(self._images[index])
 
 
 def load_pascal_voc(sources: Sequence[Path]) -> tuple[Dataset, list[str]]:
@@ -159,19 +155,18 @@ def _train_label(name: str, voc_train: set[str]) -> str:
     return _voc_label(name) if name in voc_train else f"{SBD}/dataset/cls/{name}.mat"
 
 
-def _read_mat(files: Files, name: str) -> NDArray[Any]:
+def _read_mat(file: Encoded) -> tuple[NDArray[np.uint8], Header]:
     """Return the label map in one of SBD's MATLAB files."""
-    content = files.read(name)
     try:
-        variables = loadmat(BytesIO(content), variable_names=["GTcls"])  # type: ignore[arg-type]  # SciPy reads streams
+        variables = loadmat(BytesIO(file.content), variable_names=["GTcls"])  # type: ignore[arg-type]  # SciPy reads streams
     except Exception as error:  # on damaged files SciPy raises almost any exception
-        raise DataError(f"{files.where(name)} cannot be read as a MATLAB file: {error}.") from error
+        raise DataError(f"{file.where} cannot be read as a MATLAB file: {error}.", where=file.where) from error
     try:
         label = np.asarray(variables["GTcls"]["Segmentation"][0, 0])
     except (KeyError, IndexError, ValueError) as error:
-        raise DataError(
-            f"{files.where(name)} is no label map of SBD: expected the struct GTcls with the field Segmentation."
-        ) from error
+        problem = "expected the struct GTcls with the field Segmentation"
+        raise DataError(f"{file.where} is no label map of SBD: {problem}.", OTHER_KIND, file.where) from error
     if label.ndim != 2 or label.dtype.kind not in "buif":
-        raise DataError(f"{files.where(name)} is no label map of SBD: expected a matrix of numbers in Segmentation.")
-    return label
+        problem = "expected a matrix of numbers in Segmentation"
+        raise DataError(f"{file.where} is no label map of SBD: {problem}.", OTHER_KIND, file.where)
+    return as_bytes(label, file.where), Header(file.where, label.shape[::-1])

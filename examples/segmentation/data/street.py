@@ -286,6 +286,9 @@ class StreetSplit:
         """Return image `index`, (3, H, W) uint8."""
         return self._images[index]
 
+    def check_image(self, index: int) -> None:
+        """Do nothing: every image is in memory."""
+
     def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - drawn at one size
         """Return label map `index`, (H, W) uint8."""
         return self._labels[index]

@@ -1,0 +1,77 @@
+"""Look at all files that a run will read, before its first step."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from os import cpu_count
+
+from tqdm import tqdm
+
+from segmentation.data.datasets import DataError, Dataset, Split
+
+SHOWN = 3  # files of each kind of problem
+THREADS = min(8, cpu_count() or 1)  # each holds one picture in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What is read of a split: all images, and some label maps."""
+
+    title: str  # as "test set"
+    split: Split
+    labelled: Collection[int]  # indices of the images whose label maps are read
+
+
+def parts_of(data: Dataset, labelled: Collection[int]) -> list[Part]:
+    """Return what training reads: all images, the label maps of some training images, and all others."""
+    held_out = {"validation set": data.val, data.tested_on: data.test}
+    return [
+        Part("training set", data.train, labelled),
+        *(Part(title, split, range(len(split.names))) for title, split in held_out.items()),
+    ]
+
+
+def check(title: str, parts: Sequence[Part]) -> None:
+    """Look at the images and label maps of some parts of a data set, after two seconds with a progress bar.
+
+    Raises:
+        DataError: If any cannot be used. One message has all of them, by their number and the first names.
+    """
+    places = [(part, index) for part in parts for index in range(len(part.split.names))]
+    groups: dict[tuple[Part, str, str], list[DataError]] = defaultdict(list)
+    with ThreadPool(THREADS) as pool:
+        looks = pool.imap(lambda place: _problems(*place), places)
+        bar = tqdm(looks, f"Checking {title}", len(places), leave=False, delay=2, disable=None)
+        for (part, _), problems in zip(places, bar, strict=True):
+            for kind, error in problems.items():
+                groups[part, kind, error.fault].append(error)
+    lines = [_line(*group, errors) for group, errors in groups.items()]
+    if len(lines) == 1:
+        raise DataError(lines[0])
+    if lines:
+        raise DataError(f"{title} has files that cannot be used:" + "".join(f"\n- {line}" for line in lines))
+
+
+def _problems(part: Part, index: int) -> dict[str, DataError]:
+    """Return what is wrong with an image and with its label map."""
+    found: dict[str, DataError] = {}
+    reads: dict[str, Callable[[int], object]] = {"images": part.split.check_image, "label maps": part.split.label}
+    for kind, read in reads.items():
+        try:
+            if kind == "images" or index in part.labelled:
+                read(index)
+        except DataError as error:
+            if not found or error.where != found["images"].where:  # a label map is compared with its image
+                found[kind] = error
+    return found
+
+
+def _line(part: Part, kind: str, fault: str, errors: Sequence[DataError]) -> str:
+    if len(errors) == 1 and fault != "are missing":
+        return str(errors[0])
+    total = len(part.split.names if kind == "images" else part.labelled)
+    names = ", ".join(error.where for error in errors[:SHOWN])
+    more = f" and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+    line = f"{len(errors)} of {total} {kind} of the {part.title} {fault}: {names}{more}."
+    return line if fault == "are missing" else f"{line} The first: {errors[0]}"
