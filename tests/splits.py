@@ -21,6 +21,9 @@ class MadeSplit:
         self.names = tuple(str(index) for index in range(n))
         self.image, self._label, self._full = image, label, full or label
 
+    def check_image(self, index: int) -> None:
+        self.image(index)
+
     def label(self, index: int, full: bool = False) -> Tensor:
         return (self._full if full else self._label)(index)
 

@@ -48,7 +48,8 @@ def test_classes_are_the_published_ones(published_labels: Any) -> None:
     assert tuple(label.name for _, label in trained) == CLASSES
     assert tuple("#{:02x}{:02x}{:02x}".format(*label.color) for _, label in trained) == COLOURS
     train_ids = {label.id: label.trainId for label in published_labels if label.id >= 0}
-    assert TRAIN_IDS.tolist() == [train_ids.get(label_id, VOID) for label_id in range(256)]
+    assert {label_id: TRAIN_IDS[label_id] for label_id in train_ids} == train_ids
+    assert TRAIN_IDS[VOID] == VOID
 
 
 def test_cityscapes_is_read_as_it_lies(tree: Path, published_labels: Any) -> None:
@@ -184,6 +185,23 @@ def test_a_damaged_image_is_named_by_archive_and_member(tree: Path) -> None:
         data.train.image(0)
     with pytest.raises(DataError, match=r"gtFine_trainvaltest.zip: .*_labelIds.png is no label map"):
         data.train.label(0)
+
+
+@pytest.mark.parametrize("stored", [34, 254])
+def test_ids_that_are_not_published_are_refused(tree: Path, stored: int) -> None:
+    path = tree / "gtFine/val/munster/munster_000001_000019_gtFine_labelIds.png"
+    Image.fromarray(np.full(SIZE, stored, np.uint8)).save(path)
+    with pytest.raises(DataError, match=rf"{path.name} holds the id {stored}: expected 0 to 33 and 255\.$"):
+        load_cityscapes([tree], SIZE)[0].val.label(1)
+
+
+def test_labels_of_another_size_than_the_image_are_refused(tree: Path) -> None:
+    path = tree / "gtFine/val/munster/munster_000001_000019_gtFine_labelIds.png"
+    Image.fromarray(pixels_of(path)[::2, ::2]).save(path)
+    data, _ = load_cityscapes([tree], SIZE)
+    for full in (False, True):
+        with pytest.raises(DataError, match=rf"{path.name} is no label map of its image: it is 64x32, but .* 128x64 "):
+            data.val.label(1, full)
 
 
 def test_a_split_is_small_to_send(tree: Path) -> None:

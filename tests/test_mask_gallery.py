@@ -22,6 +22,7 @@ from mask_gallery import (
     preview,
     read_image,
 )
+from segmentation.data.datasets import DataError
 from tests.forked import run_script
 
 SCRIPT = Path(mask_gallery.__file__)
@@ -149,5 +150,5 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
 def test_pictures_of_16_bits_are_refused(tmp_path: Path) -> None:
     Image.new("I;16", (20, 20)).save(tmp_path / "deep.png")
-    with pytest.raises(OptionsError, match="more than 8 bits"):
+    with pytest.raises(DataError, match="more than 8 bits"):
         read_image(tmp_path / "deep.png", (16, 16))

@@ -217,7 +217,7 @@ def test_unknown_values_are_refused(tree: Path, voc: Path, sbd: Path, value: int
         label = train_label(tree, path.stem).copy()
         label[3, 4] = value
         save_mat(path, label) if path.suffix == ".mat" else save_palette_png(path, label)
-        with pytest.raises(DataError, match=rf"{path.name} is no label map of Pascal VOC: .* but it holds {value}\."):
+        with pytest.raises(DataError, match=rf"{path.name} holds the id {value}: expected 0 to 20 and 255\."):
             train_label(tree, path.stem)
 
 
@@ -225,7 +225,7 @@ def test_labels_of_another_size_than_the_image_are_refused(tree: Path, voc: Path
     for path in (voc / "SegmentationClass" / f"{TRAIN[0]}.png", sbd / "cls" / f"{EXTRA[0]}.mat"):
         label = train_label(tree, path.stem)[:, :-1]
         save_mat(path, label) if path.suffix == ".mat" else save_palette_png(path, label)
-        message = rf"{path.name} is no label map of its image: it is {label.shape[0]} x {label.shape[1]}, but .*jpg is"
+        message = rf"{path.name} is no label map of its image: it is {label.shape[1]}x{label.shape[0]}, but .*jpg is"
         with pytest.raises(DataError, match=message):
             train_label(tree, path.stem)
 
@@ -245,6 +245,12 @@ def test_mat_files_of_something_else_are_refused(tree: Path, sbd: Path) -> None:
     for content in ({"Boundaries": 1}, np.zeros((96, 64))):
         savemat(path, {"GTcls": content})
         with pytest.raises(DataError, match=r"expected the struct GTcls with the field Segmentation"):
+            train_label(tree, EXTRA[0])
+    for number in (0.5, np.nan, -1, 256):
+        savemat(path, {"GTcls": {"Segmentation": np.full((96, 64), number)}})
+        with pytest.raises(
+            DataError, match=rf"{EXTRA[0]}.mat holds the id {number}.*: expected whole numbers from 0 to"
+        ):
             train_label(tree, EXTRA[0])
     for segmentation in (np.zeros((2, 96, 64)), "text", np.full((96, 64), "text", dtype=object)):
         savemat(path, {"GTcls": {"Segmentation": segmentation}})

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 import patch_distance
 from patch_distance import Options, OptionsError, Score, boundaries, crop, margin, measure
+from segmentation.data.datasets import DataError
 from segmentation.data.street import load_street
 from tests.forked import run_script
 
@@ -30,6 +31,9 @@ class Images:
 
     def image(self, index: int) -> Tensor:
         return self.images[index]
+
+    def check_image(self, index: int) -> None:
+        """Do nothing: images are in memory."""
 
     def label(self, index: int, full: bool = False) -> Tensor:  # noqa: ARG002 - the protocol has it
         return self.labels[index]
@@ -246,6 +250,20 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"patch_distance: {tmp_path / 'nowhere'} is not a folder")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_all_that_is_wrong_with_the_data_is_one_message(tmp_path: Path) -> None:
+    save_camvid(tmp_path)
+    (tmp_path / "valannot" / "0.png").unlink()
+    Image.new("L", (56, 40), 12).save(tmp_path / "valannot" / "1.png")
+    options = Options(data=tmp_path, size=(40, 56), patch=(3,), contrast=(), split="val", out=tmp_path / "out")
+    with pytest.raises(DataError) as caught:
+        patch_distance.main(options)
+    assert str(caught.value).splitlines() == [
+        "CamVid has files that cannot be used:",
+        f"- 1 of 2 label maps of val are missing: {tmp_path}/valannot/0.png.",
+        f"- {tmp_path}/valannot/1.png holds the id 12: expected 0 to 11.",
+    ]
 
 
 def test_an_index_out_of_range_is_refused(tmp_path: Path) -> None:

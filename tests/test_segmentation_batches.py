@@ -10,11 +10,11 @@ from segmentation.data.batches import (
     Batches,
     Crops,
     Shard,
-    labelled_subset,
+    labelled_images,
     listed_subset,
     shuffled_batches,
 )
-from segmentation.data.datasets import VOID, DataError
+from segmentation.data.datasets import VOID, DataError, Dataset
 from tests.splits import MadeSplit, numbered
 
 
@@ -26,10 +26,40 @@ def test_every_index_once_a_pass() -> None:
     assert next(shuffled_batches(2, 5, seed=0)).shape == (5,)  # a set smaller than the batch
 
 
-def test_labelled_subset_follows_from_the_seed() -> None:
-    assert labelled_subset(367, 30, 1) == labelled_subset(367, 30, 1)
-    assert labelled_subset(367, 30, 1) != labelled_subset(367, 30, 2)
-    assert len(set(labelled_subset(367, 30, 1))) == 30
+def dataset(n: int, unlabelled: tuple[int, ...] = ()) -> Dataset:
+    split = numbered(n, (4, 4))
+    return Dataset("numbers", ("a", "b", "c", "d"), ("red",) * 4, split, split, split, unlabelled=unlabelled)
+
+
+def test_labelled_images_follow_from_the_seed() -> None:
+    data = dataset(367)
+    chosen = labelled_images(data, 30, 1)
+    assert chosen == labelled_images(data, 30, 1) != labelled_images(data, 30, 2)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == 30
+    assert set(chosen) < set(labelled_images(data, 40, 1))
+    # As before any image could be unlabelled: published tables were trained on these.
+    assert chosen == sorted(torch.randperm(367, generator=torch.Generator().manual_seed(1))[:30].tolist())
+
+
+def test_labelled_images_are_drawn_among_those_with_a_label_map() -> None:
+    unlabelled = tuple(range(0, 367, 3))
+    data = dataset(367, unlabelled)
+    drawn = [labelled_images(data, 30, seed) for seed in range(30)]
+    assert not set(unlabelled) & {index for chosen in drawn for index in chosen}
+    assert len({index for chosen in drawn for index in chosen}) > 230, "some are never drawn"
+    assert set(drawn[1]) < set(labelled_images(data, 40, 1))
+    with pytest.raises(DataError, match=r"--labelled 245 is more than the 244 training images with label maps\.$"):
+        labelled_images(data, 245, 0)
+
+
+def test_full_takes_every_label_map_and_says_what_it_lacks() -> None:
+    assert labelled_images(dataset(9), 3, 0, every=True) == list(range(9))
+    message = (
+        r"--method full needs a label map of every training image, but 2 of 9 have none, the first is 4: leave full"
+    )
+    with pytest.raises(DataError, match=message):
+        labelled_images(dataset(9, (4, 7)), 3, 0, every=True)
 
 
 def batches_of(batch_size: int, rank: int = 0, world: int = 1, workers: int = 0) -> Batches:

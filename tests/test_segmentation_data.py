@@ -11,8 +11,10 @@ from PIL import Image
 
 from segmentation.data import camvid
 from segmentation.data.camvid import load_camvid
+from segmentation.data.checking import check, parts_of
 from segmentation.data.datasets import VOID, DataError
 from segmentation.data.street import CLASSES, load_street, street_scenes
+from tests.splits import assert_same
 
 SIZE = (48, 64)
 
@@ -69,18 +71,18 @@ def test_labels_of_unlabelled_images_are_never_opened(tree: Path) -> None:
 def test_damaged_data_is_reported_in_one_sentence(tree: Path) -> None:
     label = tree / "trainannot" / "frame0.png"
     Image.fromarray(np.full(SIZE, 40, np.uint8)).save(label)
-    with pytest.raises(DataError, match="no CamVid label map"):
+    with pytest.raises(DataError, match=r"trainannot/frame0.png holds the id 40: expected 0 to 11\.$"):
         load_camvid(tree, SIZE).train.label(0)
-    Image.new("RGB", SIZE[::-1]).save(label)
-    with pytest.raises(DataError, match="no CamVid label map"):
+    Image.new("L", (SIZE[1], SIZE[0] - 1)).save(label)
+    with pytest.raises(DataError, match=r"trainannot/frame0.png is no label map of its image: it is 64x47, but "):
         load_camvid(tree, SIZE).train.label(0)
     frame = next((tree / "val").glob("frame1.*"))
     frame.write_bytes(frame.read_bytes()[:200])
     with pytest.raises(DataError, match=r"frame1\.\w+ cannot be read as an image"):
-        load_camvid(tree, SIZE)
+        load_camvid(tree, SIZE).val.image(1)
     for path in (tree / "val").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="holds no PNG or JPEG frames"):
+    with pytest.raises(DataError, match="val holds no frames"):
         load_camvid(tree, SIZE)
     shutil.rmtree(tree / "testannot")
     shutil.rmtree(tree / "val")
@@ -88,6 +90,33 @@ def test_damaged_data_is_reported_in_one_sentence(tree: Path) -> None:
         load_camvid(tree, SIZE)
     with pytest.raises(DataError, match="is not a folder"):
         load_camvid(tree / "nowhere", SIZE)
+
+
+def test_frames_without_a_label_map_are_unlabelled(tree: Path) -> None:
+    assert load_camvid(tree, SIZE).unlabelled == ()
+    for index in (0, 2):
+        (tree / "trainannot" / f"frame{index}.png").unlink()
+    data = load_camvid(tree, SIZE)
+    assert data.unlabelled == (0, 2)
+    assert len(data.train.names) == 3
+
+
+def test_what_people_leave_in_folders_changes_nothing(tree: Path) -> None:
+    expected = load_camvid(tree, SIZE)
+    check("CamVid", parts_of(expected, range(3)))  # reads all
+    for folder in [path for path in tree.iterdir() if path.is_dir()]:
+        for name in ("._frame0.png", ".DS_Store", "Thumbs.db", "README"):
+            (folder / name).write_bytes(b"no picture")
+    for path in [*tree.glob("*/frame1.*")]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    for path in (tree / "valannot").glob("frame*"):
+        with Image.open(path) as label:
+            label.save(path.with_suffix(".tif"))
+        path.unlink()
+    Image.fromarray(pixels_of(tree / "trainannot" / "frame2.png").astype(np.uint16)).save(
+        tree / "trainannot" / "frame2.png"
+    )
+    assert_same(expected, load_camvid(tree, SIZE))
 
 
 @pytest.mark.skipif("CAMVID" not in os.environ, reason="needs CamVid in the folder CAMVID")

@@ -1,26 +1,20 @@
-"""examples/segmentation/data/files.py and decoding.py."""
+"""examples/segmentation/data/files.py."""
 
 import os
 import pickle
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from segmentation.data import files as files_module
 from segmentation.data.datasets import DataError
-from segmentation.data.decoding import image_size, read_image, read_label
-from segmentation.data.files import Files
+from segmentation.data.decoding import Encoded
+from segmentation.data.files import Files, pictures_in, read_file
 from tests.miniature import pack
 
 CONTENT = {"top/a/one.txt": b"one" * 500, "top/a/b/two.txt": b"two" * 900, "top/three.txt": b"", "top/a/top": b"top"}
@@ -35,19 +29,6 @@ def tree(tmp_path: Path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     return root
-
-
-def picture(mode: str = "RGB") -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    stream = BytesIO()
-    Image.fromarray(pixels).convert(mode).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def zip_of(path: Path, content: bytes) -> Files:
-    with ZipFile(path, "w") as archive:
-        archive.writestr(PNG, content)
-    return Files([path], ["top"])
 
 
 def pack_all(tree: Path, archive: Path) -> Path:
@@ -206,7 +187,7 @@ def test_files_that_go_after_the_start_are_reported(tree: Path, tmp_path: Path) 
     archive = pack_all(tree, tmp_path / "packed.tar")
     lying, packed = Files([tree], ["top"]), Files([archive], ["top"])
     (tree / "top/a/one.txt").unlink()
-    with pytest.raises(DataError, match=r"top/a/one.txt cannot be read: .*No such file"):
+    with pytest.raises(DataError, match=r"top/a/one.txt is missing\."):
         lying.read("top/a/one.txt")
     archive.write_bytes(archive.read_bytes()[:700])
     with pytest.raises(DataError, match=r"packed.tar: top/a/b/two.txt is cut off"):
@@ -219,7 +200,7 @@ def test_files_that_go_after_the_start_are_reported(tree: Path, tmp_path: Path) 
 def test_an_encrypted_member_is_reported(tmp_path: Path) -> None:
     archive = tmp_path / "locked.zip"
     with ZipFile(archive, "w") as file:
-        file.writestr(ZipInfo(PNG), picture(), ZIP_DEFLATED)
+        file.writestr(ZipInfo(PNG), b"content", ZIP_DEFLATED)
     content = bytearray(archive.read_bytes())
     for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(header) + flags] |= 1
@@ -228,48 +209,65 @@ def test_an_encrypted_member_is_reported(tmp_path: Path) -> None:
         Files([archive], ["top"]).read(PNG)
 
 
-def test_pictures_are_decoded_and_resized(tmp_path: Path) -> None:
-    files = zip_of(tmp_path / "one.zip", picture())
-    with Image.open(BytesIO(picture())) as stored:
-        assert (read_image(files, PNG).permute(1, 2, 0).numpy() == np.array(stored)).all()
-        smaller = np.array(stored.resize((8, 6), Image.Resampling.BILINEAR))
-    assert read_image(files, PNG).dtype == torch.uint8
-    assert (read_image(files, PNG, (6, 8)).permute(1, 2, 0).numpy() == smaller).all()
-    assert image_size(files, PNG) == (9, 12)
+def test_a_picture_is_named_by_archive_and_member(tree: Path, tmp_path: Path) -> None:
+    archive = pack_all(tree, tmp_path / "packed.zip")
+    content = CONTENT["top/three.txt"]
+    assert Files([archive], ["top"]).encoded("top/three.txt") == Encoded(content, f"{archive}: top/three.txt")
+    lying = Files([tree], ["top"]).encoded("top/three.txt")
+    assert lying == Encoded(content, str(tree / "top/three.txt"))
+    with pytest.raises(DataError, match=r"top/none.txt is missing") as caught:
+        Files([tree], ["top"]).encoded("top/none.txt")
+    assert (caught.value.fault, caught.value.where) == ("are missing", "top/none.txt")
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16", "1"])
-def test_label_maps_have_one_channel(tmp_path: Path, mode: str) -> None:
-    with pytest.raises(DataError, match=rf"one.zip: top/picture.png is no label map: .* its mode is {mode}\."):
-        read_label(zip_of(tmp_path / "one.zip", picture(mode)), PNG)
+def test_suffixes_in_archives_and_folders_are_of_any_case(tree: Path, tmp_path: Path) -> None:
+    (tree / "top/B.One.PNG").write_bytes(b"png")
+    for source in (tree, pack_all(tree, tmp_path / "packed.zip"), pack_all(tree, tmp_path / "packed.tar")):
+        assert Files([source], ["top"]).read("top/B.One.png") == b"png"
+    (tree / "top/B.One.png").write_bytes(b"another")
+    for source in (tree, pack_all(tree, tmp_path / "packed.zip"), pack_all(tree, tmp_path / "packed.tar")):
+        with pytest.raises(
+            DataError, match=r"top/B.One.PNG and .*top/B.One.png have the same name: which is it\? Keep"
+        ):
+            Files([source], ["top"])
 
 
-@pytest.mark.parametrize("read", [read_image, read_label, image_size])
-def test_every_damage_to_a_picture_is_reported(tmp_path: Path, read: Callable[[Files, str], object]) -> None:
-    whole = picture("L")
-    places = range(len(whole))
-    damaged = [whole[:place] for place in places]
-    damaged += [whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :] for place in places]
-    refused = 0
-    for content in damaged:
-        try:
-            read(zip_of(tmp_path / "one.zip", content), PNG)
-        except DataError as error:
-            assert "one.zip: top/picture.png " in str(error)  # noqa: PT017 - not every damage is refused
-            refused += 1
-    assert refused > 20
+def test_pictures_in_a_folder_are_found_by_their_suffixes(tmp_path: Path) -> None:
+    names = ["a-1.png", "a.JPG", "b.tiff", "c.Bmp", "d.webp", "deep/e.PNG", "f.g.ppm"]
+    others = [
+        "._a.png",
+        ".DS_Store",
+        "Thumbs.db",
+        "notes.txt",
+        "a.gif",
+        "a",
+        ".hidden/x.png",
+        "deep/._e.png",
+        "__MACOSX/a.png",
+    ]
+    for folder in ("deep", ".hidden", "__MACOSX", "folder.png"):
+        (tmp_path / folder).mkdir()
+    for name in (*names, *others):
+        (tmp_path / name).write_bytes(b"")
+    assert list(pictures_in(tmp_path)) == ["a-1", "a", "b", "c", "d", "f.g"]
+    everywhere = pictures_in(tmp_path, nested=True)
+    assert everywhere == {Path(name).with_suffix("").as_posix(): tmp_path / name for name in names}
 
 
-def test_damage_in_a_later_chunk_is_reported(tmp_path: Path) -> None:
-    stream = BytesIO()
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
-    noise.save(stream, "PNG")  # too large for one chunk
-    first, second, rest = stream.getvalue().split(b"IDAT", 2)
-    damaged = b"IDAT".join([first, second]) + b"\0\0\0\0" + rest
-    with pytest.raises(DataError, match=r"picture.png cannot be read as an image: broken PNG file"):
-        read_image(zip_of(tmp_path / "one.zip", damaged), PNG)
-    notes = PngInfo()
-    notes.add_text("comment", "much" * 2**20, zip=True)
-    noise.save(stream := BytesIO(), "PNG", pnginfo=notes)
-    with pytest.raises(DataError, match=r"picture.png cannot be read as an image: Decompressed data too large"):
-        read_image(zip_of(tmp_path / "one.zip", stream.getvalue()), PNG)
+@pytest.mark.parametrize(("one", "other"), [("x.jpg", "x.png"), ("x.PNG", "x.png"), ("y/x.tif", "y/x.tiff")])
+def test_two_pictures_of_one_name_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    message = rf"^{tmp_path / one} and {Path(other).name} have the same name: which is it\? Keep one of them\.$"
+    with pytest.raises(DataError, match=message):
+        pictures_in(tmp_path, nested=True)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"^{tmp_path}/none.png is missing\.$") as caught:
+        read_file(tmp_path / "none.png")
+    assert (caught.value.fault, caught.value.where) == ("are missing", f"{tmp_path}/none.png")
+    with pytest.raises(DataError, match=rf"^{tmp_path} cannot be read: Is a directory\.$") as caught:
+        read_file(tmp_path)
+    assert (caught.value.fault, caught.value.where) == ("cannot be read", str(tmp_path))

@@ -18,16 +18,16 @@ THREADS = min(8, cpu_count() or 1)  # each holds one picture in memory
 class Part:
     """What is read of a split: all images, and some label maps."""
 
-    title: str  # as "test set"
+    title: str  # as "the test set"
     split: Split
     labelled: Collection[int]  # indices of the images whose label maps are read
 
 
 def parts_of(data: Dataset, labelled: Collection[int]) -> list[Part]:
     """Return what training reads: all images, the label maps of some training images, and all others."""
-    held_out = {"validation set": data.val, data.tested_on: data.test}
+    held_out = {"the validation set": data.val, f"the {data.tested_on}": data.test}
     return [
-        Part("training set", data.train, labelled),
+        Part("the training set", data.train, labelled),
         *(Part(title, split, range(len(split.names))) for title, split in held_out.items()),
     ]
 
@@ -73,5 +73,5 @@ def _line(part: Part, kind: str, fault: str, errors: Sequence[DataError]) -> str
     total = len(part.split.names if kind == "images" else part.labelled)
     names = ", ".join(error.where for error in errors[:SHOWN])
     more = f" and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-    line = f"{len(errors)} of {total} {kind} of the {part.title} {fault}: {names}{more}."
+    line = f"{len(errors)} of {total} {kind} of {part.title} {fault}: {names}{more}."
     return line if fault == "are missing" else f"{line} The first: {errors[0]}"

@@ -32,7 +32,7 @@ def read_file(path: Path) -> Encoded:
 def pictures_in(folder: Path, nested: bool = False) -> dict[str, Path]:
     """Return the pictures in a folder by their names without suffix, in the order of their file names.
 
-    Hidden files, as macOS adds, and files with other suffixes are skipped.
+    Hidden files and folders, what macOS adds, and files with other suffixes are skipped.
 
     Args:
         folder: Where to look.
@@ -43,8 +43,9 @@ def pictures_in(folder: Path, nested: bool = False) -> dict[str, Path]:
     """
     pictures: dict[str, Path] = {}
     for path in map(Path, _walk(folder, (), nested)):
-        if path.suffix.lower() in PICTURES and not path.name.startswith("."):
-            name = path.relative_to(folder).with_suffix("").as_posix()
+        inside = path.relative_to(folder)
+        if path.suffix.lower() in PICTURES and not any(part.startswith((".", "__MACOSX")) for part in inside.parts):
+            name = inside.with_suffix("").as_posix()
             if name in pictures:
                 raise DataError(f"{pictures[name]} and {path.name} have the same name: which is it? Keep one of them.")
             pictures[name] = path

@@ -103,16 +103,17 @@ def _in_words(meaning: Codes) -> str:
 
 def _step_of_ids(stored: Image.Image, header: Header) -> int:
     """Return the factor by which Pillow enlarges the ids in a label map; refuse what has no ids."""
-    codec, *_, arguments = stored.tile[0]  # type: ignore[attr-defined]
-    raw, *more = (arguments,) if isinstance(arguments, str) else arguments
     if stored.format in ("JPEG", "MPO"):
         problem = "is a JPEG, which changes ids at the borders of objects: save label maps as PNG"
     elif stored.mode not in _MODES:
         problem = f"is no label map: expected one channel that holds ids, but its mode is {stored.mode}"
-    elif re.search(r";\d?IR?$", raw) or (codec.startswith("ppm") and more != [255]):
-        problem = "is no label map that can be read, as its numbers are stored inverted or scaled: save it as PNG"
     else:
-        return _STEPS.get(raw[:3], 1)
+        codec, *_, arguments = stored.tile[0]  # type: ignore[attr-defined]
+        raw, *more = (arguments,) if isinstance(arguments, str) else arguments
+        is_scaled = codec.startswith("ppm") and more != [255]
+        if not is_scaled and not re.search(r";\d?IR?$", raw):
+            return _STEPS.get(raw[:3], 1)
+        problem = "is no label map that can be read, as its numbers are stored inverted or scaled: save it as PNG"
     raise DataError(f"{header.where} {problem}.", OTHER_KIND, header.where)
 
 
