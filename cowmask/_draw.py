@@ -19,7 +19,7 @@ from cowmask._backends import use_triton
 from cowmask._checks import arguments
 from cowmask._engines import Batch, coarse, direct, spectral
 from cowmask._engines.definition import acts_as_gaussian
-from cowmask._operators import operator
+from cowmask._operators import operator, read_numbers
 
 _precision_lock = threading.Lock()
 
@@ -31,7 +31,7 @@ def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
 # The arguments are flat because torch.library knows no structures. The schemas are written by hand because
 # torch.library infers none for a Generator.
 @operator(
-    "cow_masks(SymInt n, SymInt[] size, float[] sigma, Tensor? sigmas, float[] proportion, Tensor? proportions, "
+    "cow_masks(SymInt n, SymInt[] size, float[] ranges, Tensor? ranges_tensor, Tensor? sigmas, Tensor? proportions, "
     "float[] spacing, Tensor? noise, str method, str backend, str precision, Generator? generator, Device device, "
     "Tensor? apart) -> Tensor",
     _empty_masks,
@@ -40,9 +40,9 @@ def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
 def cow_masks(
     n: int,
     size: Sequence[int],
-    sigma: list[float],
+    ranges: list[float],  # of sigma and of proportion: low, high, low, high
+    ranges_tensor: Tensor | None,
     sigmas: Tensor | None,
-    proportion: list[float],
     proportions: Tensor | None,
     spacing: list[float],
     noise: Tensor | None,
@@ -53,8 +53,9 @@ def cow_masks(
     device: torch.device,
     apart: Tensor | None,  # noqa: ARG001
 ) -> Tensor:
-    sigma_bounds = arguments.bounds("sigma", (sigma, sigmas), arguments.POSITIVE)
-    proportion_bounds = arguments.bounds("proportion", (proportion, proportions), arguments.FRACTION)
+    *sigma, low, high = read_numbers(ranges, ranges_tensor)
+    sigma_bounds = arguments.bounds("sigma", sigma, sigmas, arguments.POSITIVE)
+    proportion_bounds = arguments.bounds("proportion", (low, high), proportions, arguments.FRACTION)
     in_pixels = arguments.sigma_in_pixels(sigma_bounds, spacing)
     if method == "coarse" and not acts_as_gaussian(size, in_pixels):
         got = ", ".join(f"{low:g} to {high:g}" for low, high in in_pixels)
@@ -82,27 +83,28 @@ def cow_masks(
 
 
 @operator(
-    "box_masks(SymInt n, SymInt[] size, float[] area, Tensor? areas, float? aspect, SymInt n_boxes, bool clip, "
-    "Generator? generator, Device device, Tensor? apart) -> Tensor",
+    "box_masks(SymInt n, SymInt[] size, float[] area_and_aspect, Tensor? area_and_aspect_tensor, Tensor? areas, "
+    "SymInt n_boxes, bool clip, Generator? generator, Device device, Tensor? apart) -> Tensor",
     _empty_masks,
     random=True,
 )
 def box_masks(
     n: int,
     size: Sequence[int],
-    area: list[float],
+    area_and_aspect: list[float],  # low, high and, unless it is drawn, the aspect
+    area_and_aspect_tensor: Tensor | None,
     areas: Tensor | None,
-    aspect: float | None,
     n_boxes: int,
     clip: bool,
     generator: torch.Generator | None,
     device: torch.device,
     apart: Tensor | None,  # noqa: ARG001
 ) -> Tensor:
-    area_bounds = arguments.bounds("area", (area, areas), arguments.FRACTION)
+    low, high, *aspect = read_numbers(area_and_aspect, area_and_aspect_tensor)
+    area_bounds = arguments.bounds("area", (low, high), areas, arguments.FRACTION)
     area_per_mask = _values(area_bounds, areas, n, generator, device)
     area_per_box = (area_per_mask[:, None] / n_boxes).expand(n, n_boxes)
-    sides = _box_sides(area_per_box, size, aspect, clip, generator)  # one (n, n_boxes) per axis
+    sides = _box_sides(area_per_box, size, aspect[0] if aspect else None, clip, generator)  # one (n, n_boxes) per axis
     inside = torch.ones((n, n_boxes, *[1] * len(size)), dtype=torch.bool, device=device)
     for axis, (length, side) in enumerate(zip(size, sides, strict=True)):
         pixels = torch.round(side * length)
@@ -119,37 +121,43 @@ def box_masks(
 
 
 @operator(
-    "constant_masks(SymInt n, int dims, float alpha, Generator? generator, Device device, Tensor? apart) -> Tensor",
+    "constant_masks(SymInt n, int dims, float[] alpha, Tensor? alpha_tensor, Generator? generator, Device device, "
+    "Tensor? apart) -> Tensor",
     lambda n, dims, *others: torch.empty((n, 1, *[1] * dims), dtype=torch.float32, device=others[-2]),
     random=True,
 )
 def constant_masks(
     n: int,
     dims: int,
-    alpha: float,
+    alpha: list[float],
+    alpha_tensor: Tensor | None,
     generator: torch.Generator | None,
     device: torch.device,
     apart: Tensor | None,  # noqa: ARG001
 ) -> Tensor:
+    (concentration,) = read_numbers(alpha, alpha_tensor)
     # torch's Beta distribution takes no generator. So the weight is b / (a + b) of two Gamma(alpha) numbers, each
     # Gamma(alpha + 1) * uniform^(1 / alpha). They are kept as logarithms, since they underflow for a small alpha, and
     # in float32, since not every device has float64.
-    concentration = torch.full((2, n), alpha + 1, dtype=torch.float32, device=device)
-    log_gamma = torch._standard_gamma(concentration, generator=generator).log()
+    one_more = torch.full((2, n), concentration + 1, dtype=torch.float32, device=device)
+    log_gamma = torch._standard_gamma(one_more, generator=generator).log()
     uniform = torch.rand((2, n), generator=generator, dtype=torch.float32, device=device)
     log_uniform = torch.log1p(-uniform)
-    weight = torch.sigmoid(log_gamma[1] - log_gamma[0] + (log_uniform[1] - log_uniform[0]) / alpha)
+    weight = torch.sigmoid(log_gamma[1] - log_gamma[0] + (log_uniform[1] - log_uniform[0]) / concentration)
     return weight.view(n, 1, *[1] * dims)
 
 
 # It takes the masks that it is drawn for, so that a compiler does not draw it before them.
 @operator(
-    "random_rows(Tensor masks, float p, Generator? generator) -> Tensor",
+    "random_rows(Tensor masks, float[] p, Tensor? p_tensor, Generator? generator) -> Tensor",
     lambda masks, *_: masks.new_empty(len(masks), dtype=torch.bool),
     random=True,
 )
-def random_rows(masks: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(len(masks), generator=generator, dtype=torch.float32, device=masks.device) < p
+def random_rows(masks: Tensor, p: list[float], p_tensor: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    (probability,) = read_numbers(p, p_tensor)
+    if probability == 1:
+        return masks.new_ones(len(masks), dtype=torch.bool)
+    return torch.rand(len(masks), generator=generator, dtype=torch.float32, device=masks.device) < probability
 
 
 def _without_autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Numbers = tuple[list[float], Tensor | None]  # see `numbers`
 
 _MERGES_RANDOM_CALLS = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14)
 _library = torch.library.Library("cowmask", "DEF")
@@ -46,6 +47,32 @@ def apart(device: torch.device) -> Tensor | None:
     two tensors made by `empty` for equal.
     """
     return torch.empty(0, device=device) if _MERGES_RANDOM_CALLS and torch.compiler.is_compiling() else None
+
+
+def is_symbol(number: float) -> bool:
+    """Tell a number that compiled code takes for an input from one that is a constant of the code."""
+    if not torch.compiler.is_compiling():
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return not has_static_value(number)
+
+
+def numbers(*values: float) -> Numbers:
+    """Return numbers as two arguments of an operator, `float[]` and `Tensor?`, of which one holds them all.
+
+    A compiler makes a constant of each number that it passes to an operator, so that another number needs other code.
+    It passes tensors on as they are.
+    """
+    if not any(map(is_symbol, values)):
+        return list(values), None
+    one = torch.ones((), dtype=torch.float64, device="cpu")
+    return [], torch.stack([one * value for value in values])
+
+
+def read_numbers(values: list[float], tensor: Tensor | None) -> list[float]:
+    """Return the numbers that `numbers` made into arguments. The tensor is on the CPU, so nothing is waited for."""
+    return values if tensor is None else tensor.tolist()
 
 
 def in_torch_func() -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cowmask._checks import arguments, batches
+from cowmask._operators import is_symbol
 from cowmask._subclasses import like
 from cowmask.masks import random_rows
 from cowmask.mixing import erase, mix_batch, one_hot
@@ -17,11 +18,22 @@ from cowmask.mixing import erase, mix_batch, one_hot
 
 class Transform(nn.Module):
     _mixes: bool
+    _p: float
 
     def __init__(self, p: float, ndim: int) -> None:
         super().__init__()
-        self.p = arguments.number("p", p, arguments.FRACTION)
+        self.p = p
         self.ndim = arguments.spatial_axes(ndim)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a number or range, and hold it twice: as `name`, as it was given, and as `_name`, for compiled code.
+
+        torch.compile takes integers and tuples of a module for constants, but floats, alone or in a list, for inputs.
+        """
+        if name in arguments.SETTINGS:
+            vars(self)[f"_{name}"] = arguments.setting(name, value)
+            value = value.detach() if isinstance(value, Tensor) else value  # else nn.Module registers a Parameter
+        super().__setattr__(name, value)
 
     @abstractmethod
     def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
@@ -41,9 +53,9 @@ class Transform(nn.Module):
         """
         batches.image_batch(images, self.ndim, generator, mixes=self._mixes)
         masks = self._draw(len(images), images.shape[2:], generator=generator, device=images.device)
-        if self.p == 1:
+        if not is_symbol(self._p) and self._p == 1:
             return masks
-        changed = random_rows(masks, self.p, generator).view(-1, *[1] * (self.ndim + 1))
+        changed = random_rows(masks, self._p, generator).view(-1, *[1] * (self.ndim + 1))
         return masks * changed if self._mixes else masks | ~changed
 
     def extra_repr(self) -> str:
@@ -117,14 +129,20 @@ class Mixer(Transform):
 
 class Eraser(Transform):
     _mixes = False
-    fill: float | Tensor
+    _fill: float | None  # None where the fill is a tensor
 
     def __init__(self, fill: float | Tensor, p: float, ndim: int) -> None:
         super().__init__(p, ndim)
-        if isinstance(fill, Tensor):
-            self.register_buffer("fill", fill, persistent=False)  # follows .to(device)
+        self.fill = fill
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "fill" and hasattr(self, name):
+            del self.fill
+        if name == "fill" and isinstance(value, Tensor):
+            self._fill = None
+            self.register_buffer(name, value, persistent=False)  # follows .to(device)
         else:
-            self.fill = arguments.number("fill", fill, arguments.Interval(), arguments.FILL)
+            super().__setattr__(name, value)
 
     def forward(
         self, images: Tensor, *targets: Any, mask: Tensor | None = None, generator: torch.Generator | None = None
@@ -145,7 +163,7 @@ class Eraser(Transform):
             TypeError, ValueError: A tensor has the wrong type or shape.
         """
         batches.image_batch(images, self.ndim, generator, mixes=False)
-        fill = batches.fill_like(images, self.fill)
+        fill = batches.fill_like(images, self.fill if self._fill is None else self._fill)
         mask = self.sample(images, generator) if mask is None else batches.image_masks(mask, images)
         return (erase(images, mask, fill), *targets) if targets else erase(images, mask, fill)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cowmask import _draw
 from cowmask._backends import BACKENDS
 from cowmask._checks import arguments
-from cowmask._operators import apart, in_vmap
+from cowmask._operators import apart, in_vmap, numbers
 
 
 def cow_masks(
@@ -83,8 +83,8 @@ def cow_masks(
         (torch.Size([16, 1, 256, 256]), torch.bool)
     """
     n, size = arguments.positive_int("n", n), arguments.image_size(size)
-    sigmas = arguments.values("sigma", sigma, arguments.POSITIVE, n)
-    proportions = arguments.values("proportion", proportion, arguments.FRACTION, n)
+    sigma_range, sigmas = arguments.values("sigma", sigma, arguments.POSITIVE, n)
+    proportion_range, proportions = arguments.values("proportion", proportion, arguments.FRACTION, n)
     spacing_per_axis = arguments.spacing_per_axis(spacing, len(size))
     noise = arguments.noise(noise, (n, 1, *size))
     target, dtype = _draw_device(generator, device, noise), arguments.mask_dtype(dtype)
@@ -101,8 +101,9 @@ def cow_masks(
     drawn = _draw.cow_masks(
         n,
         size,
-        *sigmas,
-        *proportions,
+        *numbers(*sigma_range, *proportion_range),
+        sigmas,
+        proportions,
         spacing_per_axis,
         noise,
         method,
@@ -162,14 +163,16 @@ def box_masks(
         (torch.Size([16, 1, 240, 320]), True)
     """
     n, size = arguments.positive_int("n", n), arguments.image_size(size)
-    areas = arguments.values("area", area, arguments.FRACTION, n)
+    area_range, areas = arguments.values("area", area, arguments.FRACTION, n)
     n_boxes, clip = arguments.positive_int("n_boxes", n_boxes), arguments.flag("clip", clip)
     if aspect is not None:
         aspect = arguments.number("aspect", aspect, arguments.POSITIVE)
         if len(size) != 2:
             raise ValueError(f"aspect is height over width: it needs a size of two axes, got {tuple(size)}")
     target, dtype = _draw_device(generator, device), arguments.mask_dtype(dtype)
-    return _draw.box_masks(n, size, *areas, aspect, n_boxes, clip, generator, target, apart(target)).to(dtype)
+    area_and_aspect = numbers(*area_range) if aspect is None else numbers(*area_range, aspect)
+    drawn = _draw.box_masks(n, size, *area_and_aspect, areas, n_boxes, clip, generator, target, apart(target))
+    return drawn.to(dtype)
 
 
 def constant_masks(
@@ -177,12 +180,12 @@ def constant_masks(
 ) -> Tensor:
     """Draw blending masks (n, 1, *[1] * dims) that are constant over each image, of Beta(alpha, alpha); for MixUp."""
     target = _draw_device(generator, device)
-    return _draw.constant_masks(n, dims, alpha, generator, target, apart(target))
+    return _draw.constant_masks(n, dims, *numbers(alpha), generator, target, apart(target))
 
 
 def random_rows(masks: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
     """Draw bool (n,), each True with probability p, for masks (n, 1, *size); for the transforms' `p`."""
-    return _draw.random_rows(masks, p, generator)
+    return _draw.random_rows(masks, *numbers(p), generator)
 
 
 def _draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> torch.device:

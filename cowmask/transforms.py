@@ -41,6 +41,9 @@ class CowMix(Mixer):
         (torch.Size([4, 3, 64, 64]), torch.Size([4, 64, 64]))
     """
 
+    _sigma: arguments.Values
+    _proportion: arguments.Values
+
     def __init__(
         self,
         sigma: arguments.Values = (4, 16),
@@ -52,11 +55,11 @@ class CowMix(Mixer):
         ndim: int = 2,
     ) -> None:
         super().__init__(num_classes, p, ndim)
-        arguments.cow_settings(sigma, proportion, spacing)
-        self.sigma, self.proportion, self.spacing = _detached(sigma), _detached(proportion), spacing
+        self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
+        arguments.cow_settings(sigma, spacing)
 
     def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
-        return cow_masks(n, size, self.sigma, self.proportion, spacing=self.spacing, **where)
+        return cow_masks(n, size, self._sigma, self._proportion, spacing=self.spacing, **where)
 
 
 @final
@@ -83,6 +86,9 @@ class CowOut(Eraser):
         (torch.Size([4, 3, 64, 64]), torch.Size([4, 1, 64, 64]))
     """
 
+    _sigma: arguments.Values
+    _proportion: arguments.Values
+
     def __init__(
         self,
         sigma: arguments.Values = (4, 16),
@@ -94,11 +100,11 @@ class CowOut(Eraser):
         ndim: int = 2,
     ) -> None:
         super().__init__(fill, p, ndim)
-        arguments.cow_settings(sigma, proportion, spacing)
-        self.sigma, self.proportion, self.spacing = _detached(sigma), _detached(proportion), spacing
+        self.sigma, self.proportion, self.spacing = sigma, proportion, spacing
+        arguments.cow_settings(sigma, spacing)
 
     def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
-        return cow_masks(n, size, self.sigma, self.proportion, spacing=self.spacing, **where)
+        return cow_masks(n, size, self._sigma, self._proportion, spacing=self.spacing, **where)
 
 
 @final
@@ -123,6 +129,9 @@ class CutMix(Mixer):
         (torch.Size([4, 3, 32, 32]), torch.Size([4, 10]))
     """
 
+    _area: arguments.Values
+    _aspect: float | None
+
     def __init__(
         self,
         area: arguments.Values = 0.5,
@@ -135,11 +144,11 @@ class CutMix(Mixer):
         ndim: int = 2,
     ) -> None:
         super().__init__(num_classes, p, ndim)
-        arguments.box_settings(area, aspect, n_boxes, clip)
-        self.area, self.aspect, self.n_boxes, self.clip = _detached(area), aspect, n_boxes, clip
+        arguments.box_settings(n_boxes, clip)
+        self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
 
     def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
-        return box_masks(n, size, self.area, self.aspect, n_boxes=self.n_boxes, clip=self.clip, **where)
+        return box_masks(n, size, self._area, self._aspect, n_boxes=self.n_boxes, clip=self.clip, **where)
 
 
 @final
@@ -162,6 +171,9 @@ class CutOut(Eraser):
         torch.Size([4, 3, 32, 32])
     """
 
+    _area: arguments.Values
+    _aspect: float | None
+
     def __init__(
         self,
         area: arguments.Values = (0.0, 1.0),
@@ -174,11 +186,11 @@ class CutOut(Eraser):
         ndim: int = 2,
     ) -> None:
         super().__init__(fill, p, ndim)
-        arguments.box_settings(area, aspect, n_boxes, clip)
-        self.area, self.aspect, self.n_boxes, self.clip = _detached(area), aspect, n_boxes, clip
+        arguments.box_settings(n_boxes, clip)
+        self.area, self.aspect, self.n_boxes, self.clip = area, aspect, n_boxes, clip
 
     def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
-        return ~box_masks(n, size, self.area, self.aspect, n_boxes=self.n_boxes, clip=self.clip, **where)
+        return ~box_masks(n, size, self._area, self._aspect, n_boxes=self.n_boxes, clip=self.clip, **where)
 
 
 @final
@@ -202,12 +214,14 @@ class MixUp(Mixer):
         (torch.Size([4, 3, 32, 32]), torch.Size([4, 5, 32, 32]))
     """
 
+    _alpha: float
+
     def __init__(self, alpha: float = 1.0, *, num_classes: int | None = None, p: float = 1.0, ndim: int = 2) -> None:
         super().__init__(num_classes, p, ndim)
-        self.alpha = arguments.number("alpha", alpha, arguments.POSITIVE)
+        self.alpha = alpha
 
     def _draw(self, n: int, size: Sequence[int], **where: Any) -> Tensor:
-        return constant_masks(n, len(size), self.alpha, **where)
+        return constant_masks(n, len(size), self._alpha, **where)
 
     def _as_mixable(self, x: Tensor, is_label: bool) -> Tensor:
         if not is_label and not x.dtype.is_floating_point:
@@ -216,7 +230,3 @@ class MixUp(Mixer):
                 "pass images.float(), and probabilities or one-hot for class indices"
             )
         return super()._as_mixable(x, is_label)
-
-
-def _detached(values: arguments.Values) -> arguments.Values:
-    return values.detach() if isinstance(values, Tensor) else values  # so that a Parameter does not become the module's

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
-from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, box_masks, consistency_loss, cow_masks
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, box_masks, consistency_loss, cow_masks, erase
 from cowmask._engines import basis, gains
 from cowmask.consistency import Distance
 
@@ -74,6 +75,91 @@ def test_compiles_whole_and_draws_what_eager_code_draws(transform: nn.Module, ba
         arguments = inputs(transform, size)
         assert_equal(run(compiled, arguments, seed), run(transform, arguments, seed), tolerance)
     assert counter.frame_count <= 2  # one for the first size, one for all others
+
+
+class Confident(nn.Module):
+    """The loss as a module with a threshold, of images as logits."""
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, images: Tensor) -> Tensor:
+        return consistency_loss(images, images.softmax(1), threshold=self.threshold)
+
+
+def schedule(low: float, high: float) -> list[float]:
+    return torch.linspace(low, high, 50, dtype=torch.float64).tolist()
+
+
+FRACTIONS, INTEGERS = schedule(0, 1), list(range(50))
+# Settings that change from step to step: the module, the name and its values. Both ends of [0, 1] are among them.
+SCHEDULES: dict[str, tuple[Callable[..., nn.Module], str, list[Any]]] = {
+    "sigma": (CowMix, "sigma", schedule(1, 12)),
+    "an integer as sigma": (CowOut, "sigma", [1 + number for number in INTEGERS]),
+    "a range of sigma": (CowMix, "sigma", [(low, low + low % 2) for low in schedule(1, 12)]),
+    "proportion": (CowMix, "proportion", FRACTIONS),
+    "a range of proportion": (CowOut, "proportion", [(low / 2, 1 - low / 2) for low in FRACTIONS]),
+    "area": (CutMix, "area", FRACTIONS),
+    "a range of area": (CutOut, "area", [(0, high) for high in FRACTIONS]),
+    "aspect": (CutOut, "aspect", schedule(0.2, 5)),
+    "alpha": (MixUp, "alpha", schedule(0.01, 5)),
+    "p": (CowMix, "p", FRACTIONS),
+    "p from 1": (CutOut, "p", FRACTIONS[::-1]),
+    "fill": (CowOut, "fill", schedule(-2, 2)),
+    "an integer as fill": (CutOut, "fill", INTEGERS),
+    "threshold": (Confident, "threshold", FRACTIONS),
+}
+
+
+def follow(name: str, backend: str, *, anew: bool, images: Tensor) -> int:
+    """Compare compiled with eager code for each value of a schedule. Return how many graphs were compiled."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    make, setting, values = SCHEDULES[name]
+    counter, module = CompileCounterWithBackend(backend), make()
+    for seed, value in enumerate(values):
+        module = make(**{setting: value}) if anew else module
+        setattr(module, setting, value)
+        results = []
+        for call in (module, torch.compile(module, fullgraph=True, backend=counter)):
+            torch.manual_seed(seed)
+            results.append(call(images))
+        torch.testing.assert_close(*results)
+    return int(counter.frame_count)
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["set on one module", "in new modules"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_setting_that_changes_does_not_compile_anew(name: str, anew: bool) -> None:
+    assert follow(name, "aot_eager", anew=anew, images=torch.rand(3, 2, 20, 24)) <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float16])
+def test_a_fill_that_changes_does_not_compile_anew_for_any_dtype(dtype: torch.dtype) -> None:
+    images = torch.ones(3, 2, 20, 24, dtype=dtype)
+    assert follow("an integer as fill", "aot_eager", anew=False, images=images) <= 2
+
+
+def test_inductor_does_not_compile_anew() -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("inductor needs a C++ compiler")
+    assert follow("p", "inductor", anew=False, images=torch.rand(3, 2, 20, 24)) <= 2
+
+
+@pytest.mark.parametrize("values", [[1 + number for number in INTEGERS], schedule(1, 9)])
+def test_functions_take_numbers_that_change_without_compiling_anew(values: list[float]) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    def draw(x: Tensor, number: float) -> tuple[Tensor]:
+        masks = cow_masks(len(x), x.shape[2:], (number, 2 * number), proportion=1 / number)
+        return (erase(x, masks & box_masks(len(x), x.shape[2:], 1 / number, aspect=number), fill=number),)
+
+    counter, x = CompileCounterWithBackend("aot_eager"), torch.rand(3, 2, 20, 24)
+    compiled = torch.compile(draw, fullgraph=True, backend=counter)
+    for value in values:
+        assert_equal(run(partial(compiled, number=value), (x,)), run(partial(draw, number=value), (x,)))
+    assert counter.frame_count <= 2
 
 
 def test_compiled_code_draws_which_images_change_after_the_masks() -> None:

@@ -13,11 +13,12 @@ from torch import Tensor
 from cowmask import _subclasses
 from cowmask._operators import in_torch_func, operator
 
-Values = float | tuple[float, float] | Tensor  # a number, a (low, high) range, or a CPU tensor (n,) of per-mask values
+# A number, a (low, high) range, or a CPU tensor (n,) of per-mask values.
+Values = float | tuple[float, float] | list[float] | Tensor
 
-# `Values` after `values` has checked them: [low, high] of the range to draw from and None, or [] and a tensor (n,)
+# `Values` after `values` has checked them: (low, high), the range to draw from, and None; or anything and a tensor (n,)
 # float32. A compiler cannot read the tensor's values. So `bounds` checks them later, inside the operator that draws.
-RangeOrValues = tuple[list[float], Tensor | None]
+RangeAndValues = tuple[tuple[float, float], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Interval:
         above = smallest > self.low if self.open_low else smallest >= self.low
         # Worded so that NaN, which compares as False, is refused.
         if not (above and largest <= self.high and -math.inf < smallest and largest < math.inf):
-            got = " to ".join(dict.fromkeys(f"{end:g}" for end in (smallest, largest)))
+            ends = (reprlib.repr(end) if isinstance(end, int) else f"{end:g}" for end in (smallest, largest))
+            got = " to ".join(dict.fromkeys(ends))
             raise ValueError(f"{name} must be {self}, got {got}")
 
 
@@ -71,13 +73,17 @@ def number(name: str, value: Any, interval: Interval, what: str = "a number") ->
 
 def fill_value(name: str, value: Any, dtype: torch.dtype) -> float:
     """Check a number to fill a tensor of `dtype` with. Integer dtypes must hold it exactly."""
+    rounds = dtype.is_floating_point or dtype.is_complex
     if dtype == torch.bool:
         value, interval = (int(value) if isinstance(value, bool) else value), FRACTION
     else:
-        limits = torch.finfo(dtype) if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype)
+        limits = torch.finfo(dtype) if rounds else torch.iinfo(dtype)
         interval = Interval(limits.min, limits.max)
+    if is_integer(value) and not rounds:  # never as a float, which would round it above 2^53
+        interval.check(name, value, value)
+        return _as_int(value)
     value = number(name, value, interval, FILL)
-    if not (dtype.is_floating_point or dtype.is_complex or value.is_integer()):
+    if not rounds and value != int(value):
         raise ValueError(f"{name} must be a whole number for tensors of {dtype}, got {value:g}")
     return value
 
@@ -87,6 +93,10 @@ def positive_int(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer, got {describe(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    return _as_int(value)
+
+
+def _as_int(value: Any) -> int:
     # int() would turn a compiler's symbol into a constant.
     return cast(int, value) if isinstance(value, torch.SymInt) else int(value)
 
@@ -99,10 +109,10 @@ def image_size(size: Any) -> tuple[int, ...]:
     return tuple(positive_int(f"size[{axis}]", length) for axis, length in enumerate(size))
 
 
-def values(name: str, value: Any, interval: Interval, n: int | None = None) -> RangeOrValues:
+def values(name: str, value: Any, interval: Interval, n: int | None = None) -> RangeAndValues:
     """Check a number, a (low, high) range, or a CPU tensor of `n` values. `bounds` checks the tensor's values later."""
     if isinstance(value, Tensor):
-        return [], _per_mask_values(name, value, n)
+        return (0.0, 0.0), _per_mask_values(name, value, n)
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(
@@ -112,19 +122,19 @@ def values(name: str, value: Any, interval: Interval, n: int | None = None) -> R
         low, high = (number(f"{name}[{end}]", item, interval) for end, item in enumerate(value))
         if low > high:
             raise ValueError(f"{name} as a range must be (low, high) with low <= high, got {value}")
-        return [low, high], None
+        return (low, high), None
     if not is_number(value):
         raise TypeError(
             f"{name} must be a number, a (low, high) range or a CPU tensor of per-mask values, got {describe(value)}"
         )
-    return [number(name, value, interval)] * 2, None
+    same = number(name, value, interval)
+    return (same, same), None
 
 
-def bounds(name: str, checked: RangeOrValues, interval: Interval) -> tuple[float, float]:
+def bounds(name: str, limits: Sequence[float], per_mask: Tensor | None, interval: Interval) -> tuple[float, float]:
     """Return the smallest and the largest value that can be drawn. The values of a tensor are checked here."""
-    low_high, per_mask = checked
     if per_mask is None:
-        return low_high[0], low_high[1]
+        return limits[0], limits[1]
     low, high = per_mask.min().item(), per_mask.max().item()
     interval.check(name, low, high)
     return low, high
@@ -149,19 +159,44 @@ def sigma_in_pixels(sigma: tuple[float, float], spacing: Sequence[float]) -> lis
     return in_pixels
 
 
-def cow_settings(sigma: Any, proportion: Any, spacing: Any) -> None:
+# Of a transform, each with where its numbers must lie.
+SETTINGS = {
+    "sigma": POSITIVE,
+    "proportion": FRACTION,
+    "area": FRACTION,
+    "aspect": POSITIVE,
+    "alpha": POSITIVE,
+    "p": FRACTION,
+    "fill": Interval(),
+}
+
+
+def setting(name: str, value: Any) -> float | list[float] | Tensor | None:
+    """Check a setting of a transform: return a number as a float, a range or a number for `values` as a list of floats.
+
+    How many masks there will be is not known yet.
+    """
+    if name in ("sigma", "proportion", "area"):
+        limits, per_mask = values(name, value, SETTINGS[name])
+        bounds(name, limits, per_mask, SETTINGS[name])
+        return list(limits) if per_mask is None else per_mask
+    if name == "aspect" and value is None:
+        return None
+    if name != "fill":
+        return number(name, value, SETTINGS[name])
+    as_float = number(name, value, SETTINGS[name], FILL)
+    return int(value) if is_integer(value) and int(value) != as_float else as_float
+
+
+def cow_settings(sigma: Any, spacing: Any) -> None:
     """Check what `CowMix` and `CowOut` hold. How many masks and axes there will be is not known yet."""
-    bounds("proportion", values("proportion", proportion, FRACTION), FRACTION)
-    sigma_in_pixels(bounds("sigma", values("sigma", sigma, POSITIVE), POSITIVE), spacing_per_axis(spacing))
+    sigma_in_pixels(bounds("sigma", *values("sigma", sigma, POSITIVE), POSITIVE), spacing_per_axis(spacing))
 
 
-def box_settings(area: Any, aspect: Any, n_boxes: Any, clip: Any) -> None:
-    """Check what `CutMix` and `CutOut` hold. How many masks and axes there will be is not known yet."""
-    bounds("area", values("area", area, FRACTION), FRACTION)
+def box_settings(n_boxes: Any, clip: Any) -> None:
+    """Check what `CutMix` and `CutOut` hold."""
     positive_int("n_boxes", n_boxes)
     flag("clip", clip)
-    if aspect is not None:
-        number("aspect", aspect, POSITIVE)
 
 
 def spatial_axes(value: Any) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cowmask._checks import arguments
+from cowmask._operators import is_symbol
 from cowmask._subclasses import plain
 
 AXES = {1: "(B, C, L)", 2: "(B, C, H, W)", 3: "(B, C, D, H, W)"}  # of images, by their number of spatial axes
@@ -185,7 +186,12 @@ def mixing_mask(mask: Any, x: Tensor) -> Tensor:
 def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
     """Return the fill as a tensor of the dtype of x that broadcasts to the shape of x."""
     if not isinstance(fill, Tensor):
-        return plain(x).new_full((), arguments.fill_value("fill", fill, x.dtype))
+        number = arguments.fill_value("fill", fill, x.dtype)
+        if not is_symbol(number):
+            return plain(x).new_full((), number)
+        # A compiler would make a constant of what fills. An integer tensor would make float32 of the product.
+        rounds = x.dtype.is_floating_point or x.dtype.is_complex
+        return (plain(x).new_ones((), dtype=x.dtype if rounds else torch.float64) * number).to(x.dtype)
     if arguments.tensor("fill", fill).device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
     if fill.dtype != x.dtype and (not x.dtype.is_floating_point or fill.dtype.is_complex):
