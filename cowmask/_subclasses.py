@@ -8,7 +8,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def plain(x: Tensor) -> Tensor:
-    """Return x as a torch.Tensor, without a copy."""
+    """Return x as a torch.Tensor that autograd can save, without a copy but for inference tensors."""
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled() and x.is_inference():
+        x = x.clone()
     return x.as_subclass(Tensor) if _is_annotated(x) else x
 
 

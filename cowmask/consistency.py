@@ -101,7 +101,8 @@ def _distances(logits: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
     if distance in ("mse", "sse"):
         squares = (logits.softmax(1) - teacher).square()
         return squares.mean(1) if distance == "mse" else squares.sum(1)
-    log_student = logits.log_softmax(1)
+    # The student's logit may be -inf where the teacher says 0, and 0 * inf is NaN. So the logarithm is clamped.
+    log_student = logits.log_softmax(1).clamp(min=torch.finfo(torch.float32).min)
     if distance == "ce":
         return -(teacher * log_student).sum(1)
     # For a student that is certain, 1 - p is 0, the loss infinite and the gradient NaN. So 1 - p is clamped.

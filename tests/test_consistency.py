@@ -1,4 +1,4 @@
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -152,3 +152,58 @@ def test_the_sum_over_classes_is_k_times_the_mean() -> None:
     logits, probs = predictions(2, 11, 8, 6)
     mean, total = (consistency_loss(logits, probs, distance=distance) for distance in ("mse", "sse"))
     assert torch.allclose(11 * mean, total)
+
+
+@pytest.mark.parametrize("distance", get_args(Distance))
+@pytest.mark.parametrize("others", ["nothing", "mask", "valid", "confidence"])
+def test_what_was_computed_in_inference_mode_is_taken(distance: Distance, others: str) -> None:
+    logits, probs = predictions(2, 5, 8, 6)
+    logits.requires_grad_()
+    choices: dict[str, dict[str, Any]] = {
+        "nothing": {"threshold": 0.3, "per_pixel": True},
+        "mask": {"mask": torch.rand(2, 1, 8, 6)},
+        "valid": {"valid": torch.rand(2, 1, 8, 6) < 0.7},
+        "confidence": {"confidence": torch.rand(2), "per_pixel": True},
+    }
+    options = choices[others]
+    expected = consistency_loss(logits, probs, distance=distance, **options)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    with torch.inference_mode():
+        probs = probs.clone()
+        options = {name: x.clone() if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+    assert probs.is_inference()
+    loss = consistency_loss(logits, probs, distance=distance, **options)
+    assert torch.equal(loss, expected)
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], gradient)
+
+
+@pytest.mark.parametrize("distance", get_args(Distance))
+@pytest.mark.parametrize("per_pixel", [False, True])
+def test_a_class_that_both_rule_out_costs_nothing(distance: Distance, per_pixel: bool) -> None:
+    logits, probs = predictions(2, 4, 5, 6)
+    options: dict[str, Any] = {"threshold": 0.3, "per_pixel": per_pixel, "distance": distance}
+    kept = logits.clone().requires_grad_()
+    expected = consistency_loss(kept, probs, **options)
+    (gradient,) = torch.autograd.grad(expected, kept)
+    # One more class, which the student gives -inf and the teacher 0.
+    logits = torch.cat((logits, torch.full((2, 1, 5, 6), -torch.inf)), 1).requires_grad_()
+    probs = torch.cat((probs, torch.zeros(2, 1, 5, 6)), 1).requires_grad_()
+    loss = consistency_loss(logits, probs, **options)
+    share = 4 / 5 if distance in ("mse", "bce") else 1  # of the classes that count, in a mean over classes
+    assert torch.allclose(loss, share * expected)
+    loss.backward()
+    assert logits.grad is not None
+    assert probs.grad is not None
+    assert torch.allclose(logits.grad[:, :4], share * gradient, rtol=1e-3, atol=1e-7)
+    assert (logits.grad[:, 4] == 0).all()
+    assert probs.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("distance", ["ce", "bce"])
+def test_erased_and_unsure_pixels_cost_nothing_whatever_the_student_says(distance: Distance) -> None:
+    logits, probs = torch.zeros(1, 2, 3), torch.full((1, 2, 3), 0.5)
+    logits[0, 0, 1] = -torch.inf  # infinitely wrong
+    mask = torch.tensor([[True, False, True]])
+    whole = consistency_loss(logits[..., :1], probs[..., :1], threshold=0.0, distance=distance)
+    assert torch.allclose(consistency_loss(logits, probs, mask, threshold=0.0, distance=distance), whole * 2 / 3)
+    assert consistency_loss(logits, probs, threshold=0.9, distance=distance) == 0

@@ -169,6 +169,16 @@ def test_inputs_are_not_modified() -> None:
     assert all(torch.equal(x, y) for x, y in zip((a, b, mask), copies, strict=True))
 
 
+@pytest.mark.parametrize("mask_dtype", [torch.bool, torch.float32])
+def test_masks_drawn_in_inference_mode_are_taken(mask_dtype: torch.dtype) -> None:
+    x = torch.rand(2, 3, 4, 4, requires_grad=True)
+    with torch.inference_mode():
+        mask = (torch.rand(2, 1, 4, 4) < 0.5).to(mask_dtype)
+        fill = torch.rand(3, 1, 1)
+    for result in (mix(x, 2 * x, mask), erase(x, mask, fill), CowMix()(x, mask=mask), CowOut()(x, mask=mask)):
+        assert torch.autograd.grad(result.sum(), x)[0].sum() > 0
+
+
 @pytest.mark.parametrize("dual", ["x", "mask"])
 def test_forward_mode_goes_through_in_batch_mixing(dual: str) -> None:
     x, mask, tangent = torch.randn(3, 1, 4, 5), torch.rand(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
