@@ -69,9 +69,9 @@ def cow_masks(
 
     Convention:
         Mirrored borders carry more variance than the middle. For a proportion other than 0.5, the fraction of True
-        pixels is therefore nearer to 0.5 at the borders. A field without variance (one pixel) gives all False for any
-        proportion below 1. Rows are independent: if a method is named, row i of `noise` gives the same mask whatever
-        the other rows are.
+        pixels is therefore nearer to 0.5 at the borders. A field without variance (one pixel, or constant noise) gives
+        all False for any proportion below 1. Rows are independent: if a method is named, row i of `noise` gives the
+        same mask whatever the other rows are.
 
     Reference:
         French et al. 2019, section 3.4 and Listing 1. The listing as printed gives 1 - p where the text says p. Here

@@ -42,6 +42,14 @@ def test_same_masks_as_listing_1_from_the_same_noise(
     assert wrong.max() <= max(6, 0.002 * math.prod(size))
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("size", [(300,), (33, 48), (20, 9, 17)])
+def test_constant_noise_is_all_false(size: tuple[int, ...], precision: str) -> None:
+    for level, proportion in ((0.1, 0.5), (1e20, 0.999)):
+        noise = torch.full((2, 1, *size), level, device=DEVICE)
+        assert not cow_masks(2, size, 3, proportion, noise=noise, backend="triton", precision=precision).any()
+
+
 EDGES = [1, 2, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 130]
 
 

@@ -151,6 +151,22 @@ def test_a_field_without_variance_is_all_false(method: str) -> None:
         assert not cow_masks(50, size, 4, 0.999, method=method).any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(7,), (300,), (32, 32), (61, 48), (20, 9, 17)])
+@every_method
+def test_constant_noise_is_all_false(method: str, size: tuple[int, ...], dtype: torch.dtype) -> None:
+    levels = torch.tensor([0, 1, 0.1, -2.3, 1e6, 1e20], dtype=dtype)
+    noise = levels.view(-1, 1, *[1] * len(size)).expand(-1, 1, *size)
+    for sigma, proportion in itertools.product((0.5, 3, 16), (0.3, 0.5, 0.999)):
+        assert not cow_masks(len(levels), size, sigma, proportion, noise=noise, method=method).any()
+    assert cow_masks(len(levels), size, 3, 1.0, noise=noise, method=method).all()
+    noise = noise.clone()
+    noise[1].view(-1)[0] = 2  # the others stay constant
+    assert cow_masks(len(levels), size, 3, noise=noise, method=method).flatten(1).any(1).tolist() == [
+        *(False, True, False, False, False, False)
+    ]
+
+
 @settings(max_examples=100)
 @given(x=st.floats(0.01, 0.99), sigma=st.floats(0.5, 12))
 def test_the_threshold_is_the_oracles(x: float, sigma: float) -> None:

@@ -35,6 +35,13 @@ class Batch(NamedTuple):
         return self._replace(sigma=self.sigma[rows], proportion=proportion, noise=noise)
 
 
+def given_noise(noise: Tensor) -> Tensor:
+    """Return noise (n, 1, *size) as float32 (n, *size). Constant noise becomes 0, of which a blur leaves exactly 0."""
+    noise = noise[:, 0].float()
+    low, high = noise.flatten(1).aminmax(dim=1)
+    return noise * (low < high).view(-1, *[1] * (noise.ndim - 1))
+
+
 def taps(sigma: Tensor, count: int) -> Tensor:
     """Return the unnormalised weights of blurs by `sigma` (n,) pixels at distances 0 to `count` - 1, (n, count).
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cowmask._engines.definition import Batch, mirrored, n_taps, taps, thresholds, write_thresholded
+from cowmask._engines.definition import Batch, given_noise, mirrored, n_taps, taps, thresholds, write_thresholded
 
 # Larger batches are split, down to one mask. A CPU is twice as fast inside its cache.
 _NUMBERS_AT_ONCE_CPU, _NUMBERS_AT_ONCE = 2**20, 2**26
@@ -17,7 +17,7 @@ _NUMBERS_AT_ONCE_CPU, _NUMBERS_AT_ONCE = 2**20, 2**26
 
 def draw(out: Tensor, batch: Batch) -> None:
     """Write bool masks (n, *size)."""
-    noise = batch.draw_noise(out.shape) if batch.noise is None else batch.noise[:, 0].to(out.device, torch.float32)
+    noise = batch.draw_noise(out.shape) if batch.noise is None else given_noise(batch.noise).to(out.device)
     kernels = [
         taps(batch.sigma / step, n_taps(high))
         for step, (_, high) in zip(batch.spacing, batch.bounds_in_pixels, strict=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cowmask._engines import basis
-from cowmask._engines.definition import Batch, thresholds, write_thresholded
+from cowmask._engines.definition import Batch, given_noise, thresholds, write_thresholded
 from cowmask._engines.gains import (
     CUTOFF_DRAWN_NOISE,
     gain_cutoff,
@@ -81,7 +81,7 @@ def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None
         if chunk.noise is None:
             coefficients = batch.draw_noise(gains.shape)
         else:
-            coefficients = basis.analyse(chunk.noise[:, 0].to(out.device, torch.float32), counts)
+            coefficients = basis.analyse(given_noise(chunk.noise).to(out.device), counts)
         coefficients *= gains  # (n, *counts)
         # 2. The field and its threshold.
         if not triton:
