@@ -6,7 +6,7 @@ ARGS ?=
 # A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 CORE := architecture arguments batches consistency cuda draw_kernel engines kernels masks mix_kernel mixing operators \
-	subclasses teacher teacher_contexts teacher_updates transforms
+	subclasses tables teacher teacher_contexts teacher_updates transforms
 
 .PHONY: train test check lint bench clean
 

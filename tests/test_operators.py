@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.data import DataLoader, Dataset
 
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, box_masks, consistency_loss, cow_masks, erase
-from cowmask._engines import basis, gains
+from cowmask._engines import basis, tables
 from cowmask.consistency import Distance
 
 TRANSFORMS: list[nn.Module] = [
@@ -304,8 +304,7 @@ def draws(size: tuple[int, int]) -> list[Tensor]:
 def test_masks_are_the_same_bit_for_bit_in_every_context(context: str) -> None:
     for size in ((51, 38), (64, 48)):  # whose tables are first made inside the context, and outside it
         order = (CONTEXTS[context], nullcontext) if size == (51, 38) else (nullcontext, CONTEXTS[context])
-        basis._dct_basis.cache_clear()
-        gains._tap_cosines.cache_clear()
+        tables.forget()
         results = []
         for enter in order:
             with enter():
@@ -328,7 +327,7 @@ def test_threads_draw_what_one_thread_draws() -> None:
         return cow_masks(3, (37 + seed, 41), generator=torch.Generator().manual_seed(seed))
 
     found: dict[int, Tensor] = {}
-    basis._dct_basis.cache_clear()
+    tables.forget()
     threads = [threading.Thread(target=lambda seed=seed: found.update({seed: draw(seed)})) for seed in range(8)]
     for thread in threads:
         thread.start()
@@ -356,15 +355,6 @@ def test_data_loader_workers_draw_masks_of_their_own(start: str, epochs: int) ->
     loader = DataLoader(Masked(), batch_size=1, num_workers=2, multiprocessing_context=start)
     masks = torch.cat([batch for _ in range(epochs) for batch in loader]).flatten(1)
     assert len(masks.unique(dim=0)) == 8 * epochs
-
-
-def test_tables_on_the_cpu_are_bounded() -> None:
-    for length in range(20, 100):
-        cow_masks(1, (length, length + 1), 3)
-    for table in (basis._dct_basis, gains._tap_cosines):
-        information = table.cache_info()
-        assert information.maxsize is not None
-        assert information.currsize <= information.maxsize
 
 
 def test_a_table_is_not_made_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:

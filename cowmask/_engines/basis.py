@@ -5,11 +5,13 @@ Tables are made on the CPU. They are kept there and on each device that has aske
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from cowmask._engines.tables import kept
 
 
 def analyse(noise: Tensor, counts: Sequence[int]) -> Tensor:
@@ -51,7 +53,7 @@ def upper_half(length: int, k: int, dtype: torch.dtype, pairs: int, device: torc
 
 
 def cached_on(device: torch.device, table: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """Return `table(*arguments)` on a device. `table` caches its result on the CPU; copies are cached here."""
+    """Return `table(*arguments)` on a device. On the CPU `table` keeps its result itself; copies are kept here."""
     return table(*arguments) if device.type == "cpu" else _copy_on_device(device, table, *arguments)
 
 
@@ -62,14 +64,14 @@ def _copy_on_device(device: torch.device, table: Callable[..., Tensor], *argumen
     return table(*arguments).to(device)
 
 
-@lru_cache(maxsize=128)
+@kept
 def _dct_basis(length: int, k: int, dtype: torch.dtype, aligned: int) -> Tensor:
     table = cosines(range(1, 2 * length, 2), range(k), 2 * length) * math.sqrt(2 / length)
     table[:, 0] /= math.sqrt(2)
     return torch.nn.functional.pad(table, (0, 0, 0, -length % aligned)).to(dtype)
 
 
-@lru_cache(maxsize=32)
+@kept
 def _upper_half(length: int, k: int, dtype: torch.dtype, pairs: int) -> Tensor:
     upper = _dct_basis(length, k, torch.float32, 1)[: (length + 1) // 2]
     upper = torch.nn.functional.pad(upper, (0, -k % (2 * pairs)))

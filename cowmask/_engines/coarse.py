@@ -8,15 +8,15 @@ grow with the image; the spectral engine's does.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from cowmask._engines.definition import TRUNCATE, Batch, mirrored, thresholds, write_thresholded
+from cowmask._engines.tables import kept
 
 _FEWEST_POINTS = 8  # on an axis of 8 pixels or more: with fewer, their spacing would show where sigma is large
-_CLASSES_PER_OCTAVE = 8  # sigmas of a class share a grid, so that grids can be cached
+_CLASSES_PER_OCTAVE = 8  # sigmas of a class share a grid, so that grids can be kept
 _PIXELS_AT_ONCE = 2**20  # of a field
 
 
@@ -41,6 +41,10 @@ class Grid:
     blocks: int
     block_step: int  # columns from the start of one block to the start of the next
     exponents: Tensor  # minus half the squared distance from pixel to column, pixels^2, (blocks or 1, pixels, columns)
+
+    @property
+    def nbytes(self) -> int:
+        return self.mirrored_index.nbytes + self.exponents.nbytes
 
 
 def draw(out: Tensor, batch: Batch) -> None:
@@ -107,7 +111,7 @@ def _grid(length: int, sigma: float) -> Grid:
     return _grid_of_class(length, math.floor(_CLASSES_PER_OCTAVE * math.log2(sigma)))
 
 
-@lru_cache(maxsize=256)
+@kept
 def _grid_of_class(length: int, sigma_class: int) -> Grid:
     """Return the grid whose products should be the fastest, of those that suit any sigma of a class."""
     low, high = (2 ** (octaves / _CLASSES_PER_OCTAVE) for octaves in (sigma_class, sigma_class + 1))
@@ -126,7 +130,7 @@ def _grid_of_class(length: int, sigma_class: int) -> Grid:
     return _build_grid(length, *layout(min(range(1, length // 12 + 2), key=cost_of)))
 
 
-@lru_cache(maxsize=256)
+@kept
 def _grid_at_its_points(points: int, sigma: int) -> Grid:
     """Return the grid whose pixels are its points, for any sigma up to this one, in points."""
     return _build_grid(points, points, math.ceil(points / 32), TRUNCATE * sigma)

@@ -6,7 +6,6 @@ true Gaussian has the gain `exp(-(pi k sigma / N)^2 / 2)`.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from cowmask._engines.basis import cached_on, cosines
 from cowmask._engines.definition import acts_as_gaussian, n_taps, taps
+from cowmask._engines.tables import kept
 
 # Gains below the cutoff count as zero.
 CUTOFF_GIVEN_NOISE = 1e-3  # masks agree with the full blur's on 99.99% of the pixels (docs/agreement.md)
@@ -58,7 +58,7 @@ def gaussian_gains(
     return torch.threshold_(gains.exp_(), cutoff, 0.0)
 
 
-@lru_cache(maxsize=128)
+@kept
 def _exponents(spacing: tuple[float, ...], size: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
     """Return the logarithms of an untruncated Gaussian's gains for sigma 1, (*counts); that of the mean is -inf."""
     total = torch.zeros(1, device="cpu", dtype=torch.float64)
@@ -95,7 +95,7 @@ def tap_gains_of_axis(sigma: Tensor, largest: float, length: int, k: int) -> Ten
     return gains.div_(gains[:, :1].clone()).mul_(is_kept(sigma, length, k))  # the taps then sum to 1
 
 
-@lru_cache(maxsize=32)
+@kept
 def _tap_cosines(length: int, k: int, count: int) -> Tensor:
     """Return what the taps at distance j, one on each side, add to the gain of coefficient l, (count, k) float32."""
     table = 2 * cosines(range(count), range(k), length)
