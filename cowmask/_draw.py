@@ -5,14 +5,14 @@ code and would capture our cached tables.
 """
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cowmask import _engines
 from cowmask._backends import use_triton
@@ -20,8 +20,6 @@ from cowmask._checks import arguments
 from cowmask._engines import Batch, coarse, direct, spectral
 from cowmask._engines.definition import acts_as_gaussian
 from cowmask._operators import operator, read_numbers
-
-_precision_lock = threading.Lock()
 
 
 def _empty_masks(n: int, size: Sequence[int], *others: Any) -> Tensor:
@@ -64,7 +62,7 @@ def cow_masks(
         )
     triton = use_triton(backend, device)
     masks = torch.empty((n, *size), dtype=torch.bool, device=device)
-    with _without_autocast(device, precision):
+    with _without_autocast(device), _with_precision(precision, device):
         sigma_per_mask = _values(sigma_bounds, sigmas, n, generator, device, log=True)
         proportion_per_mask = None
         if proportion_bounds != (0.5, 0.5):
@@ -160,24 +158,30 @@ def random_rows(masks: Tensor, p: list[float], p_tensor: Tensor | None, generato
     return torch.rand(len(masks), generator=generator, dtype=torch.float32, device=masks.device) < probability
 
 
-def _without_autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast and, for "highest", with float32 products, however torch is set."""
-    library: Any = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
-    if precision == "highest" and library is not None:
-        return _ieee_products(device, library.matmul)
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     # "meta", among others, has no autocast.
     autocast = torch.amp.autocast_mode.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if autocast else nullcontext()
 
 
-@contextmanager
-def _ieee_products(device: torch.device, settings: Any) -> Iterator[None]:
-    with torch.autocast(device.type, enabled=False), _precision_lock:  # torch's setting is shared by all threads
-        before, settings.fp32_precision = settings.fp32_precision, "ieee"
-        try:
-            yield
-        finally:
-            settings.fp32_precision = before
+def _with_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which, for "highest", torch multiplies as precisely as float32 does, however it is set."""
+    library: Any = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
+    if precision == "highest" and library is not None and library.matmul.fp32_precision in ("tf32", "bf16"):
+        return _ProductsInFloat64()
+    return nullcontext()
+
+
+class _ProductsInFloat64(TorchDispatchMode):
+    """Multiply matrices in float64, on this thread only.
+
+    Torch's setting for float32 is one for all threads: changing it, even for a moment, would change their results.
+    """
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
+            return function(*(factor.double() for factor in args)).to(args[0].dtype)
+        return function(*args, **(kwargs or {}))
 
 
 def _values(

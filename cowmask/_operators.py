@@ -49,13 +49,13 @@ def apart(device: torch.device) -> Tensor | None:
     return torch.empty(0, device=device) if _MERGES_RANDOM_CALLS and torch.compiler.is_compiling() else None
 
 
-def is_symbol(number: float) -> bool:
-    """Tell a number that compiled code takes for an input from one that is a constant of the code."""
+def are_inputs(*numbers: float) -> bool:
+    """Tell whether a compiler takes any of the numbers for an input, not for a constant of the code."""
     if not torch.compiler.is_compiling():
         return False
     from torch.fx.experimental.symbolic_shapes import has_static_value
 
-    return not has_static_value(number)
+    return not all(map(has_static_value, numbers))
 
 
 def numbers(*values: float) -> Numbers:
@@ -64,7 +64,7 @@ def numbers(*values: float) -> Numbers:
     A compiler makes a constant of each number that it passes to an operator, so that another number needs other code.
     It passes tensors on as they are.
     """
-    if not any(map(is_symbol, values)):
+    if not are_inputs(*values):
         return list(values), None
     one = torch.ones((), dtype=torch.float64, device="cpu")
     return [], torch.stack([one * value for value in values])

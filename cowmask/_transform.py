@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cowmask._checks import arguments, batches
-from cowmask._operators import is_symbol
+from cowmask._operators import are_inputs
 from cowmask._subclasses import like
 from cowmask.masks import random_rows
 from cowmask.mixing import erase, mix_batch, one_hot
@@ -53,7 +53,7 @@ class Transform(nn.Module):
         """
         batches.image_batch(images, self.ndim, generator, mixes=self._mixes)
         masks = self._draw(len(images), images.shape[2:], generator=generator, device=images.device)
-        if not is_symbol(self._p) and self._p == 1:
+        if not are_inputs(self._p) and self._p == 1:
             return masks
         changed = random_rows(masks, self._p, generator).view(-1, *[1] * (self.ndim + 1))
         return masks * changed if self._mixes else masks | ~changed

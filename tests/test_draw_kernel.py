@@ -202,26 +202,31 @@ def test_the_scale_of_the_noise_does_not_matter(scale: float) -> None:
     assert (expected != scaled).float().mean() < 0.0003
 
 
-def test_highest_precision_is_float32_whatever_torch_is_set_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_highest_precision_multiplies_as_float32_does_whatever_torch_is_set_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     library: Any = torch.backends.cuda if DEVICE.type == "cuda" else torch.backends.mkldnn
-    settings = library.matmul
-    before, seen = settings.fp32_precision, []
-    synthesise = basis.synthesise
+    settings, seen = library.matmul, []
+    # Their sum is 1. In float32 it is 0 in two of three orders.
+    factors = torch.tensor([[[1e9, -1e9, 1.0], [1e9, 1.0, -1e9], [1.0, 1e9, -1e9]]], device=DEVICE)
+    synthesise, ones = basis.synthesise, torch.ones(1, 3, 1, device=DEVICE)
 
     def spy(*arguments: Any, **options: Any) -> Tensor:
-        seen.append(settings.fp32_precision)
+        exact = [bool((product == 1).all()) for product in (factors @ ones, factors[0] @ ones[0])]
+        seen.append((settings.fp32_precision, *exact))
         return synthesise(*arguments, **options)
 
     monkeypatch.setattr(basis, "synthesise", spy)
-    settings.fp32_precision = "tf32"
+    before = settings.fp32_precision
     try:
-        for backend in ("torch", "triton"):
-            for precision in PRECISIONS:
-                cow_masks(1, (32, 32), 3, backend=backend, precision=precision, method="spectral", device=DEVICE)
-        assert seen == ["tf32", "ieee"] * 2
-        assert settings.fp32_precision == "tf32"
+        for setting in ("tf32", "ieee"):
+            settings.fp32_precision = setting
+            for backend in ("torch", "triton"):
+                for precision in PRECISIONS:
+                    cow_masks(1, (32, 32), 3, backend=backend, precision=precision, method="spectral", device=DEVICE)
     finally:
         settings.fp32_precision = before
+    assert seen == [("tf32", False, False), ("tf32", True, True)] * 2 + [("ieee", False, False)] * 4
 
 
 def test_the_names_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:

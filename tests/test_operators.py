@@ -2,8 +2,11 @@
 
 import io
 import multiprocessing
+import os
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -334,6 +337,41 @@ def test_threads_draw_what_one_thread_draws() -> None:
     for thread in threads:
         thread.join()
     assert all(torch.equal(found[seed], draw(seed)) for seed in range(8))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python's own, of forks beside threads
+def test_a_child_that_is_forked_while_a_thread_draws_can_draw() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+    stopped = threading.Event()
+
+    def draw() -> None:
+        cow_masks(2, (64, 64), 3, precision="highest", generator=torch.Generator())  # forks inherit the default's lock
+
+    def keep_drawing() -> None:
+        while not stopped.is_set():
+            draw()
+
+    thread = threading.Thread(target=keep_drawing)
+    thread.start()
+    try:
+        children = []
+        for _ in range(20):
+            children.append(os.fork())
+            if children[-1] == 0:
+                try:
+                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                    signal.alarm(60)  # which ends a child that hangs
+                    torch.set_num_threads(1)
+                    draw()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            time.sleep(0.002)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 20
+    finally:
+        stopped.set()
+        thread.join()
 
 
 class Masked(Dataset[Tensor]):

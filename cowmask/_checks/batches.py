@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cowmask._checks import arguments
-from cowmask._operators import is_symbol
+from cowmask._operators import are_inputs
 from cowmask._subclasses import plain
 
 AXES = {1: "(B, C, L)", 2: "(B, C, H, W)", 3: "(B, C, D, H, W)"}  # of images, by their number of spatial axes
@@ -187,7 +187,7 @@ def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
     """Return the fill as a tensor of the dtype of x that broadcasts to the shape of x."""
     if not isinstance(fill, Tensor):
         number = arguments.fill_value("fill", fill, x.dtype)
-        if not is_symbol(number):
+        if not are_inputs(number):
             return plain(x).new_full((), number)
         # A compiler would make a constant of what fills. An integer tensor would make float32 of the product.
         rounds = x.dtype.is_floating_point or x.dtype.is_complex
