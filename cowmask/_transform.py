@@ -136,10 +136,13 @@ class Eraser(Transform):
         self.fill = fill
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "fill" and hasattr(self, name):
+        if name != "fill":
+            super().__setattr__(name, value)
+            return
+        self._fill = arguments.fill_setting(value)
+        if hasattr(self, name):
             del self.fill
-        if name == "fill" and isinstance(value, Tensor):
-            self._fill = None
+        if isinstance(value, Tensor):
             self.register_buffer(name, value, persistent=False)  # follows .to(device)
         else:
             super().__setattr__(name, value)

@@ -1,6 +1,7 @@
 """Bad input: every argument of every public name, wrong in the ways in which people get it wrong."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,16 @@ BOXES: list[Case] = [
     ({"aspect": (0.5, 2)}, TypeError, "aspect must be a number, got tuple"),
     ({"n_boxes": 0}, ValueError, "n_boxes must be at least 1, got 0"),
     ({"n_boxes": 1.5}, TypeError, "n_boxes must be an integer, got float"),
+    ({"n_boxes": 2**70}, ValueError, r"n_boxes must be below 2\^63"),
     ({"n_boxes": True}, TypeError, "n_boxes must be an integer, got bool"),
     ({"clip": "yes"}, TypeError, "clip must be True or False, got str"),
     ({"clip": 1}, TypeError, "clip must be True or False, got int"),
 ]
 DRAWS: list[Case] = [
     ({"n": 0}, ValueError, "n must be at least 1, got 0"),
+    ({"n": 2**70}, ValueError, r"n must be below 2\^63, got 1180591620717411303424"),
+    ({"n": 10**400}, ValueError, r"n must be below 2\^63, got 100000000.*\.\.\."),
+    ({"size": (4, 2**70)}, ValueError, r"size\[1\] must be below 2\^63"),
     ({"n": 2.0}, TypeError, "n must be an integer, got float"),
     ({"n": "2"}, TypeError, "n must be an integer, got str"),
     ({"n": None}, TypeError, "n must be an integer"),
@@ -200,6 +205,10 @@ ERASE: list[Case] = [
     ({"x": IMAGES.byte(), "fill": 300}, ValueError, "fill must be finite, at least 0 and at most 255, got 300"),
     ({"x": IMAGES.byte(), "fill": 0.5}, ValueError, "fill must be a whole number for tensors of torch.uint8, got 0.5"),
     ({"x": IMAGES.byte(), "fill": some(3, 1, 1)}, TypeError, "fill of torch.float32 does not fit x of torch.uint8"),
+    ({"x": IMAGES.long(), "fill": 2**63}, ValueError, "fill must be finite.*, got 9223372036854775808"),
+    ({"x": IMAGES.long(), "fill": 2.0**63}, ValueError, "fill must be finite.*, got 9223372036854775808"),
+    ({"x": IMAGES.long(), "fill": 10**400}, ValueError, "fill must be finite"),
+    ({"x": IMAGES.bool(), "fill": 0.5}, ValueError, "fill must be a whole number for tensors of torch.bool, got 0.5"),
     ({"x": IMAGES.bool(), "fill": 2}, ValueError, "fill must be finite, at least 0 and at most 1, got 2"),
     ({"x": IMAGES.byte(), "fill": torch.tensor(300)}, TypeError, "fill of torch.int64 does not fit x of torch.uint8"),
     ({"fill": torch.tensor(1j)}, TypeError, "fill of torch.complex64 does not fit"),
@@ -240,11 +249,13 @@ LOSS: list[Case] = [
 NUM_CLASSES: list[Case] = [
     ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
     ({"num_classes": 10.0}, TypeError, "num_classes must be an integer"),
+    ({"num_classes": 2**70}, ValueError, r"num_classes must be below 2\^63"),
 ]
 P_AND_AXES: list[Case] = [
     ({"p": 2}, ValueError, "p must be finite, at least 0 and at most 1, got 2"),
     ({"p": "half"}, TypeError, "p must be a number"),
     ({"ndim": 4}, ValueError, "ndim must be 1"),
+    ({"ndim": 2**70}, ValueError, "ndim must be 1"),
     ({"ndim": 0}, ValueError, r"ndim must be 1 \(signals\), 2 \(images\) or 3 \(volumes\), got int 0"),
     ({"ndim": 2.0}, ValueError, "ndim must be 1"),
     ({"ndim": True}, ValueError, "ndim must be 1"),
@@ -279,6 +290,61 @@ def test_refused_with_words_and_nothing_drawn(
     with pytest.raises(error, match=words) as raised:
         call(**arguments)
     assert type(raised.value) is error
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+FLOAT8 = [value for name, value in vars(torch).items() if name.startswith("float8")]
+# Make tensors that torch stores but hardly computes with.
+ODD_TENSORS: dict[str, Callable[[], Tensor]] = {
+    "sparse": lambda: IMAGES.to_sparse(),
+    "compressed": lambda: IMAGES[0, 0].to_sparse_csr(),
+    "nested": lambda: torch.nested.nested_tensor(list(IMAGES), layout=torch.jagged),
+    "nested and strided": lambda: torch.nested.nested_tensor(list(IMAGES), layout=torch.strided),
+    "quantised": lambda: torch.quantize_per_tensor(IMAGES, 0.1, 0, torch.quint8),
+    **{str(dtype): partial(IMAGES.to, dtype) for dtype in FLOAT8},
+    "bits": lambda: IMAGES.byte().view(torch.bits8),
+}
+# Every argument of every function that may be a tensor.
+TENSOR_ARGUMENTS: dict[str, Callable[[Tensor], Any]] = {
+    "noise": lambda x: cow_masks(2, (4, 5), noise=x),
+    "sigma": lambda x: cow_masks(2, (4, 5), sigma=x),
+    "proportion": lambda x: cow_masks(2, (4, 5), proportion=x),
+    "area": lambda x: box_masks(2, (4, 5), area=x),
+    "sigma of a transform": lambda x: CowOut(sigma=x),
+    "area of a transform": lambda x: CutMix(area=x),
+    "a": lambda x: mix(x, x, BOOLS),
+    "b": lambda x: mix(IMAGES, x, BOOLS),
+    "mask of mix": lambda x: mix(IMAGES, IMAGES, x),
+    "x": lambda x: erase(x, BOOLS),
+    "mask of erase": lambda x: erase(IMAGES, x),
+    "fill": lambda x: erase(IMAGES, BOOLS, x),
+    "fill of a transform": lambda x: CowOut(fill=x),
+    "images": lambda x: CowMix()(x),
+    "images of a blend": lambda x: MixUp()(x),
+    "images to erase": lambda x: CutOut()(x),
+    "images to sample for": lambda x: CutMix().sample(x),
+    "targets": lambda x: CowMix()(IMAGES, x),
+    "partner": lambda x: CutMix()(IMAGES, partner=x),
+    "mask of a mixer": lambda x: CowMix()(IMAGES, mask=x),
+    "mask of an eraser": lambda x: CowOut()(IMAGES, mask=x),
+    "student_logits": lambda x: consistency_loss(x, PREDICTIONS),
+    "teacher_probs": lambda x: consistency_loss(PREDICTIONS, x),
+    "mask of the loss": lambda x: consistency_loss(PREDICTIONS, PREDICTIONS, x),
+    "valid": lambda x: consistency_loss(PREDICTIONS, PREDICTIONS, valid=x),
+    "confidence": lambda x: consistency_loss(PREDICTIONS, PREDICTIONS, confidence=x),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested tensors", "ignore:.*quantize")
+@pytest.mark.parametrize("argument", TENSOR_ARGUMENTS)
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+def test_tensors_that_torch_hardly_computes_with_are_refused(kind: str, argument: str) -> None:
+    before, name = torch.get_rng_state(), argument.split()[0]
+    words = (
+        rf"{name}(\[0\])? must be (a dense tensor|of a dtype that torch computes with), got .*: try {name}(\[0\])?\.\w+"
+    )
+    with pytest.raises(TypeError, match=words):
+        TENSOR_ARGUMENTS[argument](ODD_TENSORS[kind]())
     assert torch.equal(torch.get_rng_state(), before)
 
 

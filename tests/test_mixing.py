@@ -1,11 +1,13 @@
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from cowmask import CowMix, CowOut, CutMix, MixUp, erase, mix
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, erase, mix
 from cowmask.mixing import mix_rolled
 
 DTYPES = [torch.uint8, torch.int64, torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -53,6 +55,24 @@ def test_what_is_not_selected_stays_out() -> None:
     assert a.grad.tolist() == [0.0, 2.0]
     assert b.grad.tolist() == [4.0, 0.0]
     assert erase(a, ~mask, 5.0).tolist() == [5.0, 1.0]
+
+
+INTEGERS = (torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_are_filled_exactly(dtype: torch.dtype) -> None:
+    limits, x, mask = torch.iinfo(dtype), torch.zeros(2, 1, 3, 3, dtype=dtype), torch.zeros(2, 1, 3, 3).bool()
+    for fill in {limits.min, limits.max, limits.max - 1, min(limits.max, 2**53 + 1)}:
+        numbers: list[Any] = [fill, np.array(fill, str(dtype).removeprefix("torch."))[()]]
+        for number in numbers:
+            erased = [erase(x, mask, number), CowOut(fill=number)(x, mask=mask), CutOut(0, fill=number)(x, mask=mask)]
+            assert all((result.flatten().tolist() == [fill] * 18) for result in erased)
+
+
+def test_bools_are_filled_with_truth_values() -> None:
+    for fill in (False, True, 0, 1, 0.0, 1.0):
+        assert (erase(torch.tensor([not fill]), torch.tensor([False]), fill) == bool(fill)).all()
 
 
 @pytest.mark.parametrize("mask_dtype", [torch.bool, torch.float64])

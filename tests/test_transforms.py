@@ -123,6 +123,45 @@ def test_repr_shows_the_arguments() -> None:
     assert repr(CowOut(spacing=(1, 2))).startswith("CowOut(sigma=(4, 16), proportion=(0.0, 1.0), spacing=(1, 2), fill=")
 
 
+SETTINGS: list[tuple[Any, str, list[Any], Any]] = [  # the transform, a setting, values of it and one that is refused
+    (CowMix, "sigma", [5, 5.0, (4, 16), [4, 16.0], torch.tensor([2.0, 3.0, 4.0, 5.0])], 0),
+    (CowOut, "proportion", [0, 0.3, (0, 1)], 1.5),
+    (CutMix, "area", [1, 0.3, (0.2, 0.4)], (0.4, 0.2)),
+    (CutOut, "aspect", [None, 2, 0.5], -1),
+    (MixUp, "alpha", [1, 0.2], 0),
+    (CutMix, "p", [0, 0.5, 1], "half"),
+    (CowOut, "fill", [0, 0.5, torch.tensor(0.25), -1], None),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "values", "wrong"), SETTINGS)
+def test_settings_can_be_changed_and_are_checked(make: Any, name: str, values: list[Any], wrong: Any) -> None:
+    transform, x = make(), images()
+    for value in values:
+        setattr(transform, name, value)
+        held = getattr(transform, name)
+        assert torch.equal(held, value) if isinstance(value, Tensor) else held is value
+        assert f"{name}={value!r}" in repr(transform)
+        assert not transform.state_dict()
+        made = make(**{name: value})
+        for twin in (transform, copy.deepcopy(transform), pickle.loads(pickle.dumps(transform)), transform.to("cpu")):
+            first, second = (one(x, generator=torch.Generator().manual_seed(1)) for one in (made, twin))
+            assert torch.equal(first, second)
+        with pytest.raises((TypeError, ValueError), match=name):
+            setattr(transform, name, wrong)
+        assert getattr(transform, name) is held
+
+
+def test_a_fill_that_is_set_follows_the_module() -> None:
+    transform = CowOut()
+    transform.fill = torch.ones(3, 1, 1)
+    assert [buffer.is_meta for buffer in transform.to("meta").buffers()] == [True]
+    assert transform(images().to("meta")).is_meta
+    transform.fill = 0.5
+    assert not list(transform.buffers())
+    assert transform(images()).shape == (4, 3, 24, 36)
+
+
 def test_values_given_as_a_parameter_are_none_of_the_modules() -> None:
     values = nn.Parameter(torch.tensor([0.2, 0.8]))
     for transform in (CowMix(4 + values), CowMix(proportion=values), CutMix(area=values), CutOut(area=values)):

@@ -47,6 +47,12 @@ class Interval:
 POSITIVE = Interval(0, open_low=True)
 FRACTION = Interval(0, 1)
 FILL = "a number, or a tensor that broadcasts, such as (C, 1, 1)"
+LARGEST_COUNT = torch.iinfo(torch.int64).max  # that torch takes
+DTYPES = (
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32),
+    *(torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.complex32, torch.complex64, torch.complex128),
+)
 # In pixels. A smaller sigma changes nothing, and a larger one leaves nothing. Both would overflow somewhere.
 SIGMA = Interval(1e-3, 1e4)
 
@@ -73,19 +79,17 @@ def number(name: str, value: Any, interval: Interval, what: str = "a number") ->
 
 def fill_value(name: str, value: Any, dtype: torch.dtype) -> float:
     """Check a number to fill a tensor of `dtype` with. Integer dtypes must hold it exactly."""
-    rounds = dtype.is_floating_point or dtype.is_complex
-    if dtype == torch.bool:
-        value, interval = (int(value) if isinstance(value, bool) else value), FRACTION
-    else:
-        limits = torch.finfo(dtype) if rounds else torch.iinfo(dtype)
-        interval = Interval(limits.min, limits.max)
-    if is_integer(value) and not rounds:  # never as a float, which would round it above 2^53
-        interval.check(name, value, value)
-        return _as_int(value)
-    value = number(name, value, interval, FILL)
-    if not rounds and value != int(value):
-        raise ValueError(f"{name} must be a whole number for tensors of {dtype}, got {value:g}")
-    return value
+    value = int(value) if isinstance(value, bool) and dtype == torch.bool else value
+    if dtype.is_floating_point or dtype.is_complex:
+        limits = torch.finfo(dtype)
+        return number(name, value, Interval(limits.min, limits.max), FILL)
+    number(name, value, Interval(), FILL)
+    whole = _as_int(value)  # never as a float, which holds integers up to 2^53
+    if whole != value:
+        raise ValueError(f"{name} must be a whole number for tensors of {dtype}, got {float(value):g}")
+    interval = FRACTION if dtype == torch.bool else Interval(torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    interval.check(name, whole, whole)
+    return whole
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -93,6 +97,8 @@ def positive_int(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer, got {describe(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    if value > LARGEST_COUNT:
+        raise ValueError(f"{name} must be below 2^63, got {reprlib.repr(value)}")
     return _as_int(value)
 
 
@@ -112,7 +118,7 @@ def image_size(size: Any) -> tuple[int, ...]:
 def values(name: str, value: Any, interval: Interval, n: int | None = None) -> RangeAndValues:
     """Check a number, a (low, high) range, or a CPU tensor of `n` values. `bounds` checks the tensor's values later."""
     if isinstance(value, Tensor):
-        return (0.0, 0.0), _per_mask_values(name, value, n)
+        return (0.0, 0.0), _per_mask_values(name, tensor(name, value), n)
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(
@@ -167,7 +173,6 @@ SETTINGS = {
     "aspect": POSITIVE,
     "alpha": POSITIVE,
     "p": FRACTION,
-    "fill": Interval(),
 }
 
 
@@ -180,12 +185,20 @@ def setting(name: str, value: Any) -> float | list[float] | Tensor | None:
         limits, per_mask = values(name, value, SETTINGS[name])
         bounds(name, limits, per_mask, SETTINGS[name])
         return list(limits) if per_mask is None else per_mask
-    if name == "aspect" and value is None:
+    return None if name == "aspect" and value is None else number(name, value, SETTINGS[name])
+
+
+def fill_setting(value: Any) -> float | None:
+    """Check the fill of a transform. Return a number as a float, or as an integer if a float would round it.
+
+    The result is None for a tensor.
+    """
+    if isinstance(value, Tensor):
+        tensor("fill", value)
         return None
-    if name != "fill":
-        return number(name, value, SETTINGS[name])
-    as_float = number(name, value, SETTINGS[name], FILL)
-    return int(value) if is_integer(value) and int(value) != as_float else as_float
+    as_float = number("fill", value, Interval(), FILL)
+    exact = _as_int(value) if is_integer(value) else as_float
+    return as_float if as_float == exact else exact
 
 
 def cow_settings(sigma: Any, spacing: Any) -> None:
@@ -275,6 +288,9 @@ def tensor(name: str, value: Any) -> Tensor:
     if _subclasses.is_wrapper(value):
         kind = type(value).__name__
         raise TypeError(f"{name} must be a plain tensor, got {kind}: pass the tensor in it, of a DTensor .to_local()")
+    if value.dtype not in DTYPES:  # quantised, float8, and others for which torch has storage but no arithmetic
+        hint = "dequantize" if value.is_quantized else "float"
+        raise TypeError(f"{name} must be of a dtype that torch computes with, got {value.dtype}: try {name}.{hint}()")
     return value
 
 

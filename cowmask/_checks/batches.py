@@ -187,11 +187,11 @@ def fill_like(x: Tensor, fill: float | Tensor) -> Tensor:
     """Return the fill as a tensor of the dtype of x that broadcasts to the shape of x."""
     if not isinstance(fill, Tensor):
         number = arguments.fill_value("fill", fill, x.dtype)
-        if not are_inputs(number):
+        if not are_inputs(fill):
             return plain(x).new_full((), number)
         # A compiler would make a constant of what fills. An integer tensor would make float32 of the product.
         rounds = x.dtype.is_floating_point or x.dtype.is_complex
-        return (plain(x).new_ones((), dtype=x.dtype if rounds else torch.float64) * number).to(x.dtype)
+        return (plain(x).new_ones((), dtype=x.dtype if rounds else torch.float64) * fill).to(x.dtype)
     if arguments.tensor("fill", fill).device != x.device:
         raise ValueError(f"fill is on {fill.device}, but x is on {x.device}")
     if fill.dtype != x.dtype and (not x.dtype.is_floating_point or fill.dtype.is_complex):
