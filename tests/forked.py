@@ -59,16 +59,23 @@ def run_script(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [str(word) for word in words]
     if torch.cuda.is_available():  # a script that trains on the GPU must not be forked
         return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=_TIMEOUT)
+    return run_on_cpu(*words)
+
+
+def run_on_cpu(*words: str | Path, before: Callable[[], object] = tuple) -> subprocess.CompletedProcess[str]:
+    """Run a script without a GPU, in a process that calls `before` first."""
+    command = [str(word) for word in words]
     with TemporaryDirectory() as folder:
         out, errors = Path(folder, "stdout"), Path(folder, "stderr")
-        code = exit_code(fork(_be_script, command, out, errors))
+        code = exit_code(fork(_be_script, command, out, errors, before))
         return subprocess.CompletedProcess(command, code, out.read_text(), errors.read_text())
 
 
-def _be_script(command: Sequence[str], out: Path, errors: Path) -> None:
+def _be_script(command: Sequence[str], out: Path, errors: Path, before: Callable[[], object]) -> None:
     for descriptor, path in ((1, out), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv = list(command)
+    before()
     runpy.run_path(command[0], run_name="__main__")
 
 

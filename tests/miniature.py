@@ -15,10 +15,21 @@ from scipy.sparse import csc_matrix
 from segmentation.data.street import street_scenes
 
 Bytes = NDArray[np.uint8]
+CAMVID_IDS = np.array([0, 3, 1, 5, 8, 9], dtype=np.uint8)  # of street.CLASSES
 CITY_IDS = np.array([23, 7, 11, 21, 26, 24], dtype=np.uint8)  # of street.CLASSES
 VOC_IDS = np.array([0, 0, 0, 0, 7, 15], dtype=np.uint8)
-N_CITY_IDS, N_VOC_IDS = 34, 21
+N_CAMVID_IDS, N_CITY_IDS, N_VOC_IDS = 12, 34, 21
 STRIP = 8  # rows in which every class occurs
+
+
+def make_camvid(root: Path, n: int = 4, size: tuple[int, int] = (32, 64)) -> None:
+    """Write the folders of the SegNet tutorial's CamVid, `n` frames in each split."""
+    for seed, split in enumerate(("train", "val", "test")):
+        images, labels = draw(n, size, seed, CAMVID_IDS, N_CAMVID_IDS)
+        for folder, pictures in ((root / split, images), (root / f"{split}annot", labels)):
+            folder.mkdir(parents=True)
+            for index, picture in enumerate(pictures):
+                Image.fromarray(picture).save(folder / f"frame{index}.png")
 
 
 def make_cityscapes(root: Path, n_train: int = 4, n_val: int = 2, size: tuple[int, int] = (64, 128)) -> None:
