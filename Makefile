@@ -10,8 +10,9 @@ CORE := architecture arguments batches consistency cuda draw_kernel engines kern
 
 .PHONY: train test check lint bench clean
 
-train: $(READY)  ## run the main example; ARGS="--data DIR ..." for your own
-	$(VENV)/bin/python examples/train_camvid.py $(ARGS)
+# Repeated, it goes on with an interrupted run, and shows the scores of a finished one again.
+train: $(READY)  ## run the main example; ARGS="--data DIR ..." for your own, ARGS=--overwrite to start anew
+	$(VENV)/bin/python examples/train_camvid.py $(if $(findstring --overwrite,$(ARGS)),,--resume) $(ARGS)
 
 test: $(READY)  ## run all tests; ARGS="-k masks" for some
 	$(PYTEST) $(ARGS)

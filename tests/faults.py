@@ -4,13 +4,18 @@
 one more entry of FAULTS.
 """
 
+import errno
 import json
+import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +27,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # where pytest finds them, too
 
+from segmentation import checkpoints
+from segmentation.checkpoints import MANIFEST, STATE
+from segmentation.storage import locked
 from segmentation.trainer import Trainer
 from tests.forked import run_on_cpu
 from tests.miniature import make_camvid
@@ -31,6 +39,7 @@ OPTIONS = (
     "--method cowmix --size 32 64 --encoder tu-lcnet_050 --encoder-weights none --decoder-channels 16 16 8 8 8 "
     "--iterations 6 --checkpoint-every 2 --evaluate-every 3 --batch-size 2 --labelled 3 --threshold 0.2"
 )
+TRAIN = ("train", "trainannot")
 
 
 def nothing(*_: object) -> None:
@@ -82,6 +91,12 @@ def is_same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str, tor
     return one[1] == other[1] and all(torch.equal(value, other[0][name]) for name, value in one[0].items())
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return all files but the lock."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
 class Bench:
     """Folders to inject faults into."""
 
@@ -97,8 +112,11 @@ class Bench:
         assert status == -signal.SIGKILL, said
         self._expected = end_of(whole)
 
-    def inject(self, fault: Fault) -> Outcome:
-        """Run the command with a fault, mend it, and run the command with --resume."""
+    def inject(self, fault: Fault, thorough: bool = False) -> Outcome:
+        """Run the command with a fault, mend it, and run the command with --resume.
+
+        Unless `thorough`, a run whose files are as they were before the fault counts as one that goes on.
+        """
         with TemporaryDirectory(dir=self._root) as folder:
             root = Path(folder)
             shutil.copytree(self._killed, root, dirs_exist_ok=True)
@@ -107,7 +125,8 @@ class Bench:
             fault.damage(root)
             status, said = train(root, fault.options, fault.during)
             fault.mend(root)
-            goes_on = train(root, "--resume")[0] == 0 and is_same(end_of(root), self._expected)
+            is_as_before = not thorough and contents(root / "out") == contents(self._killed / "out")
+            goes_on = is_as_before or train(root, "--resume")[0] == 0 and is_same(end_of(root), self._expected)
             last = (said.replace(str(root), "").strip().splitlines() or [""])[-1]
             return Outcome(last, status, "Traceback" in said, goes_on)
 
@@ -129,17 +148,256 @@ def at_step(number: int, act: Callable[[], object]) -> None:
     pytest.MonkeyPatch().setattr(Trainer, "step", watched)
 
 
+def folder_of(root: Path) -> Path:
+    return root / "out" / "cowmix"
+
+
+def newest(root: Path) -> Path:
+    return folder_of(root) / "checkpoint-00000004"
+
+
+def move_newest_away(root: Path) -> None:
+    newest(root).rename(root / "moved away")
+
+
+def changed(name: str, content: bytes | None) -> dict[str, Any]:
+    """Replace or remove (None) a file of the run; put it back to mend."""
+
+    def damage(root: Path) -> None:
+        path = root / "out" / name
+        path.rename(root / "original")
+        if content is not None:
+            path.write_bytes(content)
+
+    def mend(root: Path) -> None:
+        (root / "original").replace(root / "out" / name)
+
+    return {"damage": damage, "mend": mend}
+
+
+def flip_a_bit(root: Path) -> None:
+    path = newest(root) / STATE
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(root: Path) -> None:
+    os.truncate(newest(root) / STATE, 10_000)
+
+
+def forged(root: Path, content: object) -> None:
+    """Replace the state of the newest checkpoint, with a manifest that fits."""
+    torch.save(content, newest(root) / STATE)
+    manifest = json.loads((newest(root) / MANIFEST).read_text())
+    manifest["files"] = checkpoints.list_files(newest(root))
+    (newest(root) / MANIFEST).write_text(json.dumps(manifest))
+
+
+def without_random_states(root: Path, random: object) -> None:
+    forged(root, torch.load(newest(root) / STATE, weights_only=True) | {"random": random})
+
+
+class Hostile:
+    """An object whose unpickling makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], object], tuple[Path]]:
+        return Path.touch, (self._path,)
+
+
+def mend_hostile(root: Path) -> None:
+    assert not (root / "ran").exists(), "a checkpoint ran code"
+    move_newest_away(root)
+
+
+def of_another_encoder(root: Path) -> None:
+    path = newest(root) / MANIFEST
+    path.write_text(path.read_text().replace("tu-lcnet_050", "tu-resnet18"))
+
+
+def keep_a_copy(root: Path) -> None:
+    shutil.copytree(newest(root), folder_of(root) / "checkpoint-00000004-keep")
+
+
+def assert_the_copy_is_kept(root: Path) -> None:
+    assert (folder_of(root) / "checkpoint-00000004-keep" / STATE).exists()
+
+
+def unfinished_checkpoint(root: Path) -> None:
+    writing = folder_of(root) / "checkpoint-00000006.writing"
+    writing.mkdir()
+    (writing / STATE).write_bytes(b"half")
+
+
+def finished_without_checkpoint(root: Path) -> None:
+    (folder_of(root) / "teacher.pt").touch()
+    for path in checkpoints.found(folder_of(root)):
+        path.rename(root / path.name)
+
+
+def put_checkpoints_back(root: Path) -> None:
+    (folder_of(root) / "teacher.pt").unlink()
+    for path in checkpoints.found(root):
+        path.rename(folder_of(root) / path.name)
+
+
+def limit_files(size: int) -> None:
+    """Let no file of this process become larger, as on a disk that is nearly full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def kill_workers() -> None:
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    time.sleep(60)  # the signal that a child has ended interrupts this
+
+
+def be_read_only() -> None:
+    """Let this process write nothing, as in a folder of someone else's: root may write everywhere."""
+
+    def refuse(path: Path, mode: str = "r", *options: Any, **more: Any) -> Any:
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, mode, *options, **more)
+
+    opened = Path.open
+    pytest.MonkeyPatch().setattr(Path, "open", refuse)
+
+
+LOCKS = ExitStack()
+
+
+def lock(root: Path) -> None:
+    LOCKS.enter_context(locked(root / "out"))
+
+
+DAMAGED = (
+    r"checkpoint-00000004 cannot be resumed \({}\): move that folder away, and --resume goes on from .*-00000002\.$"
+)
+DIFFERS = DAMAGED.format("state.pt is not the file that manifest.json lists")
+NO_FIT = DAMAGED.format(".*")
+
 FAULTS = [
     Fault(
-        "other options",
-        r"other options \(seed\)",
-        options="--resume --seed 1",
+        "the same command again, without `--resume`",
+        r"holds a run \(cowmix stopped after checkpoint-00000004\): add --resume to go on with it, --overwrite to",
+        options="",
+    ),
+    Fault("`--resume` with `--overwrite`", "--resume and --overwrite exclude", options="--resume --overwrite"),
+    Fault("other options", r"begun with other options \(seed\): give the same", options="--resume --seed 1"),
+    Fault(
+        "other images",
+        r"begun with other options \(training images\)",
+        damage=lambda root: [
+            (root / "data" / name / "frame0.png").rename(root / "data" / name / "f.png") for name in TRAIN
+        ],
+        mend=lambda root: [
+            (root / "data" / name / "f.png").rename(root / "data" / name / "frame0.png") for name in TRAIN
+        ],
     ),
     Fault(
         "no data",
         r"/data is not a folder",
         damage=lambda root: (root / "data").rename(root / "moved"),
         mend=lambda root: (root / "moved").rename(root / "data"),
+    ),
+    Fault("no `options.json`", "options.json is missing, so that nobody knows", **changed("cowmix/options.json", None)),
+    Fault("bytes in `options.json`", "options.json is damaged, so that", **changed("cowmix/options.json", b"\xff\x00")),
+    Fault("`{}` in `options.json`", "begun with other options", **changed("cowmix/options.json", b"{}")),
+    Fault("bytes in `log.csv`", "", status=0, damage=changed("cowmix/log.csv", b'\xff,"\n3,val/x,\0')["damage"]),
+    Fault(
+        "bytes in `metrics.json`",
+        "",
+        status=0,
+        damage=lambda root: (root / "out" / "metrics.json").write_bytes(b"\xff{"),
+    ),
+    Fault(
+        "scores of another method",
+        "holds scores of full: name them after --method, too",
+        damage=lambda root: (root / "out" / "metrics.json").write_text(
+            '{"dataset": "CamVid", "torch": "2", "test": {"full": {"miou": 0.5}}}'
+        ),
+        mend=lambda root: (root / "out" / "metrics.json").unlink(),
+    ),
+    Fault("`state.pt` cut", DIFFERS, damage=cut, mend=move_newest_away),
+    Fault("one bit of `state.pt` flipped", DIFFERS, damage=flip_a_bit, mend=move_newest_away),
+    Fault("no `state.pt`", DIFFERS, damage=lambda root: (newest(root) / STATE).unlink(), mend=move_newest_away),
+    Fault("no `manifest.json`", NO_FIT, damage=lambda root: (newest(root) / MANIFEST).unlink(), mend=move_newest_away),
+    Fault(
+        "bytes in `manifest.json`",
+        NO_FIT,
+        damage=lambda root: (newest(root) / MANIFEST).write_bytes(b"\xff"),
+        mend=move_newest_away,
+    ),
+    Fault(
+        "`state.pt` that runs code, listed",
+        DAMAGED.format(".*state.pt holds more than tensors and numbers, or is damaged: it was not loaded"),
+        damage=lambda root: forged(root, {"student": Hostile(root / "ran")}),
+        mend=mend_hostile,
+    ),
+    Fault(
+        "`state.pt` without random states, listed",
+        NO_FIT,
+        damage=lambda root: without_random_states(root, {"processes": []}),
+        mend=move_newest_away,
+    ),
+    Fault(
+        "`state.pt` with damaged random states, listed",
+        NO_FIT,
+        damage=lambda root: without_random_states(root, {"processes": [{"cpu": torch.zeros(9, dtype=torch.uint8)}]}),
+        mend=move_newest_away,
+    ),
+    Fault("`state.pt` of something else, listed", NO_FIT, damage=lambda root: forged(root, [1]), mend=move_newest_away),
+    Fault(
+        "another encoder's checkpoint",
+        r"checkpoint-00000004 is of a training with other options \(encoder\)",
+        damage=of_another_encoder,
+        mend=move_newest_away,
+    ),
+    Fault("a copy, `checkpoint-00000004-keep`", "", status=0, damage=keep_a_copy, mend=assert_the_copy_is_kept),
+    Fault("a checkpoint half written", "", status=0, damage=unfinished_checkpoint),
+    Fault(
+        "the checkpoints of a finished run removed",
+        "holds teacher.pt of a finished training without its checkpoint",
+        damage=finished_without_checkpoint,
+        mend=put_checkpoints_back,
+    ),
+    Fault(
+        "a second run at the same time",
+        r"in use by another run \(process \d+ on ",
+        damage=lock,
+        mend=lambda _: LOCKS.close(),
+    ),
+    Fault(
+        "`--out` is a file",
+        r"/out: (Not a directory|File exists): once this is mended",
+        fresh=True,
+        damage=lambda root: (root / "out").touch(),
+        mend=lambda root: (root / "out").unlink(),
+    ),
+    Fault("`--out` is read-only", r"Read-only file system: once this is mended", during=be_read_only),
+    Fault("no room for `options.json`", "File too large", fresh=True, during=partial(limit_files, 1_000)),
+    Fault("no room for TensorBoard's log", "File too large", during=partial(limit_files, 4_000)),
+    Fault("no room for a checkpoint", "File too large", during=partial(limit_files, 200_000)),
+    Fault(
+        "Ctrl-C",
+        "interrupted: the same command with --resume goes on",
+        during=partial(at_step, 2, interrupt),
+        status=130,
+    ),
+    Fault("killed", "", during=partial(at_step, 2, die), status=-signal.SIGKILL),
+    Fault(
+        "a data worker killed",
+        "a process that reads images was killed",
+        options="--resume --workers 1",
+        during=partial(at_step, 2, kill_workers),
     ),
 ]
 
@@ -150,7 +408,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         for fault in FAULTS:
-            outcome = bench.inject(fault)
+            outcome = bench.inject(fault, thorough=True)
             as_meant = re.search(fault.says, outcome.said) and outcome.status == fault.status
             ended = f"{outcome.status}{'' if as_meant else ' (not as meant)'}{', traceback' * outcome.has_traceback}"
             end = "yes, the same weights" if outcome.goes_on else "NO"

@@ -19,7 +19,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
 
-from segmentation.trainer import processes
+from segmentation.distributed import processes
 
 Subject = Callable[[Path, int, int], Any]  # folder, rank and number of processes, to what JSON can hold
 

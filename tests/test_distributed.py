@@ -8,19 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout, suppress
+from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from cowmask import CowMix
 from segmentation.adversarial import Adversarial, AdversarialBatch
-from segmentation.checkpoints import Checkpoints
+from segmentation.checkpoints import STATE, Checkpoints, Stateful, found
 from segmentation.config import Config
 from segmentation.data.datasets import VOID, Dataset
 from segmentation.data.street import load_street
@@ -162,27 +165,27 @@ def test_main_ends_the_process_group(tmp_path: Path) -> None:
     results(end, tmp_path, worlds=(2,))
 
 
-def train(out: Path, while_writing: int | None = None, after_logging: int | None = None) -> None:
+def train(out: Path, while_writing: int | None = None, after_logging: int | None = None, **options: Any) -> None:
     """Train from the newest checkpoint on, until the process kills itself.
 
     Args:
         out: Folder.
         while_writing: Iteration at which to die in the middle of writing the checkpoint.
         after_logging: Iteration at which to die once the scalars are logged.
+        options: Other options.
     """
     save_checkpoint, save, log = Checkpoints.save, torch.save, Trainer._log
     patch = pytest.MonkeyPatch()
 
-    def save_half(content: object, path: Path, *options: Any) -> None:
-        save(content, path, *options)
-        if len(list(Path(path).parent.iterdir())) == 2:  # beside a whole file
-            os.truncate(path, Path(path).stat().st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+    def save_half(content: object, file: BinaryIO) -> None:
+        save(content, file)
+        file.truncate(file.tell() // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def save_some(checkpoints: Checkpoints, iteration: int) -> None:
+    def save_some(checkpoints: Checkpoints, iteration: int, parts: Mapping[str, Stateful]) -> None:
         if iteration == while_writing:
             patch.setattr(torch, "save", save_half)
-        save_checkpoint(checkpoints, iteration)
+        save_checkpoint(checkpoints, iteration, parts)
 
     def log_and_die(trainer: Trainer, values: dict[str, float]) -> None:
         log(trainer, values)
@@ -192,16 +195,13 @@ def train(out: Path, while_writing: int | None = None, after_logging: int | None
     patch.setattr(Checkpoints, "save", save_some)
     patch.setattr(Trainer, "_log", log_and_die)
     config = replace(TINY, iterations=12, batch_size=2, evaluate_every=5, checkpoint_every=3, resume=True, out=out)
-    main(replace(config, method=("cowmix",)), lambda _: (street(), []))
+    main(replace(config, method=("cowmix",), **options), lambda _: (street(), []))
 
 
 def ends(out: Path) -> tuple[dict[str, Tensor], Any, list[list[str]]]:
     """Return the final weights, the metrics and the logged scalars of a run."""
-    checkpoint = sorted((out / "cowmix").glob("checkpoint-*"))[-1]
-    states: dict[str, Tensor] = {}
-    for name in ("pytorch_model.bin", "custom_checkpoint_0.pkl"):
-        state = torch.load(checkpoint / name, weights_only=True)
-        states |= {f"{name} {key}": value for key, value in state.items()}
+    parts = torch.load(found(out / "cowmix")[-1] / STATE, weights_only=True)
+    states = {f"{part} {name}": value for part in ("student", "teacher") for name, value in parts[part].items()}
     with (out / "cowmix" / "log.csv").open() as file:
         rows = list(csv.reader(file))
     return states, json.loads((out / "metrics.json").read_text())["test"], rows
@@ -212,25 +212,39 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path) -> No
     folder = killed / "cowmix"
 
     def checkpoints() -> list[str]:
-        return [path.name for path in folder.glob("checkpoint-*")]
+        return sorted(path.name for path in folder.glob("checkpoint-*"))
 
     # In the middle of writing the first checkpoint, of writing a later one, and with scalars logged after the newest.
     assert exit_code(fork(train, killed, while_writing=3)) == -signal.SIGKILL
-    assert len(list((folder / "writing").iterdir())) == 2
-    assert checkpoints() == []
+    assert checkpoints() == ["checkpoint-00000003.writing"]
     assert exit_code(fork(train, killed, while_writing=9)) == -signal.SIGKILL
-    assert len(list((folder / "writing").iterdir())) == 2
-    assert checkpoints() == ["checkpoint-00000006"]
+    assert checkpoints() == ["checkpoint-00000003", "checkpoint-00000006", "checkpoint-00000009.writing"]
     assert exit_code(fork(train, killed, after_logging=10)) == -signal.SIGKILL
-    assert checkpoints() == ["checkpoint-00000009"]
+    assert checkpoints() == ["checkpoint-00000006", "checkpoint-00000009"]
     assert (folder / "log.csv").read_text().splitlines()[-1].startswith("10,")
     assert exit_code(fork(train, killed)) == exit_code(fork(train, whole)) == 0
-    states, metrics, rows = ends(whole)
-    killed_states, killed_metrics, killed_rows = ends(killed)
-    assert states.keys() == killed_states.keys()
-    assert all(torch.equal(value, killed_states[name]) for name, value in states.items())
-    assert killed_metrics == metrics
-    assert killed_rows == rows
+    assert_same_ends(killed, whole)
+
+
+def assert_same_ends(one: Path, other: Path) -> None:
+    (states, *reported), (other_states, *other_reported) = ends(one), ends(other)
+    assert states.keys() == other_states.keys()
+    assert all(torch.equal(value, other_states[name]) for name, value in states.items())
+    assert reported == other_reported
+
+
+def train_on_two(trained: Path, after_logging: int | None, out: Path, rank: int, world: int) -> None:  # noqa: ARG001
+    train(trained, after_logging=after_logging, workers=1, teacher_bn="averaged")
+
+
+def test_two_killed_processes_end_bit_for_bit_as_two_that_were_not(tmp_path: Path) -> None:
+    """Images are read ahead by workers, and the teacher predicts by averaged batch-norm, as each process has its own."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for number, (trained, last) in enumerate(((whole, None), (killed, 10), (killed, None))):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(ProcessExitedException) if last else nullcontext():
+            results(partial(train_on_two, trained, last), tmp_path / str(number), worlds=(2,))
+    assert_same_ends(killed, whole)
 
 
 OPTIONS = {
@@ -274,4 +288,6 @@ def test_two_processes_write_one_set_of_files_and_resume(tmp_path: Path) -> None
     results(find_all_done, tmp_path, worlds=(2,))
     assert_one_report("".join(path.read_text() for path in (tmp_path / "2").glob("*.txt")), tmp_path)
     assert (tmp_path / "metrics.json").read_text() == metrics
-    assert len(list((tmp_path / "cowmix").glob("checkpoint-00000006/random_states_*"))) == 2
+    parts = torch.load(tmp_path / "cowmix" / "checkpoint-00000006" / STATE, weights_only=True)
+    first, second = parts["random"]["processes"]
+    assert not torch.equal(first["cpu"], second["cpu"])

@@ -1,10 +1,12 @@
 """examples/segmentation/trainer.py and objectives.py."""
 
 import csv
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -12,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from cowmask import CowMix
+from segmentation import checkpoints
 from segmentation.adversarial import Adversarial
 from segmentation.config import Config, ConfigError, parse
 from segmentation.data.batches import UnlabelledBatch
@@ -20,6 +23,7 @@ from segmentation.data.street import load_street
 from segmentation.methods import MethodName, Perturbed, build_methods
 from segmentation.objectives import Consistency
 from segmentation.presets import camvid
+from segmentation.storage import StorageError
 from segmentation.trainer import StepData, Trainer
 
 SIZE = (32, 64)
@@ -107,9 +111,20 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(data: Dataset, tmp_path: Path, n
     assert len(ends) == 2 * (name == "adversarial")
     for states in zip(*(end._discriminator.parameters() for end in ends), strict=True):
         assert torch.equal(*states)
-    assert len(list((tmp_path / "parts" / name).glob("checkpoint-*"))) == 1
-    with pytest.raises(ConfigError, match=r"other options \(iterations\)"):
-        Trainer(replace(config, iterations=8), data, name)
+    found = checkpoints.found(tmp_path / "parts" / name)
+    assert [path.name for path in found] == ["checkpoint-00000002", "checkpoint-00000004"]
+    with pytest.raises(StorageError, match=r"other options \(iterations\)"):
+        Trainer(replace(config, iterations=8), data, name).fit()
+
+
+@pytest.mark.parametrize("name", ["cowmix", "adversarial"])
+def test_training_draws_from_pytorchs_generators_alone(data: Dataset, tmp_path: Path, name: MethodName) -> None:
+    """Checkpoints hold no others."""
+    trainer = Trainer(replace(TINY, iterations=2, workers=1, batch_size=2, out=tmp_path), data, name)
+    before = random.getstate(), np.random.get_state(legacy=False)
+    trainer.fit()
+    after = random.getstate(), np.random.get_state(legacy=False)
+    assert repr(before) == repr(after)
 
 
 def test_logs(data: Dataset, tmp_path: Path) -> None:

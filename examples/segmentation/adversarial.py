@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from segmentation.checkpoints import Stateful
 from segmentation.data.datasets import VOID
 from segmentation.objectives import Draw, LabelledLogits, StudentLogits, Totals
 
@@ -65,7 +66,7 @@ class Adversarial:
         Args:
             n_classes: Classes K.
             draw: Returns the next unlabelled batch.
-            accelerator: The trainer's; its checkpoints include the discriminator.
+            accelerator: The trainer's.
             iterations: Optimiser steps of the run.
             start: First iteration at which the student learns from its own predictions.
         """
@@ -74,7 +75,11 @@ class Adversarial:
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
         self._scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, iterations, POWER)
         self._discriminator, self._optimizer = accelerator.prepare(network, optimizer)
-        accelerator.register_for_checkpointing(self._scheduler)
+        self.parts: Mapping[str, Stateful] = {
+            "discriminator": network,
+            "discriminator optimizer": self._optimizer,
+            "discriminator scheduler": self._scheduler,
+        }
 
     def draw(self, iteration: int) -> AdversarialBatch:
         """Return an unlabelled batch as it is."""

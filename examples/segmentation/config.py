@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from segmentation.errors import UserError
 from segmentation.methods import MethodName
 
 PAPER_TRANSLATION = 16.0  # pixels, the largest of standard augmentation (paper, appendix C.1)
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """An option is wrong; the message is one sentence for the user."""
 
 
@@ -93,7 +94,9 @@ class Config:
     checkpoint_every: int = 500
     """Iterations between checkpoints; the last iteration always makes one."""
     resume: bool = False
-    """Continue from the checkpoint in --out, if there is one."""
+    """Go on with the run in --out from its newest checkpoint; begin it if there is none."""
+    overwrite: bool = False
+    """Replace the run in --out."""
     out: Path = Path("runs/street")
     """Folder for logs, checkpoints, metrics.json and panel.png."""
     paper_side: Annotated[int, tyro.conf.Suppress] = 360
@@ -107,6 +110,7 @@ class Config:
         low, high = self.proportion or (0.0, 1.0)
         checks = {
             "method must name at least one": bool(self.method),
+            "resume and --overwrite exclude each other": not (self.resume and self.overwrite),
             "size must be two lengths of at least 32 pixels": min(self.size) >= 32,
             "ema must be in [0, 1)": 0 <= self.ema < 1,
             "threshold must be in [0, 1]": 0 <= self.threshold <= 1,

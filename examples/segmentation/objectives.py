@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cowmask import consistency_loss
+from segmentation.checkpoints import Stateful
 from segmentation.config import Config
 from segmentation.data.batches import UnlabelledBatch
 from segmentation.methods import Perturbation, Perturbed, Taught
@@ -52,6 +53,7 @@ class Objective(Protocol[Drawn]):
 
     weights: Mapping[str, float]  # by loss
     trains_itself: bool  # whether `after_step` needs labelled logits
+    parts: Mapping[str, Stateful]  # what it adds to checkpoints
 
     def draw(self, iteration: int) -> Drawn:
         """Return the unlabelled part of a batch."""
@@ -71,6 +73,7 @@ class Consistency:
 
     weights: Mapping[str, float]
     trains_itself = False
+    parts: Mapping[str, Stateful] = {}
 
     def __init__(self, config: Config, perturb: Perturbation, draw: Draw, predict: Predict) -> None:
         """Take weight, distance, threshold and kind of confidence from `config`."""

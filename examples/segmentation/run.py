@@ -3,84 +3,69 @@
 import gc
 import json
 import math
-import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.table import Table
 
-from segmentation.checkpoints import write_whole
-from segmentation.config import Config, ConfigError, Presets, parse
+from segmentation import outputs
+from segmentation.config import Config, Presets, parse
 from segmentation.data.batches import labelled_images
 from segmentation.data.checking import check, parts_of
-from segmentation.data.datasets import DataError, Dataset
+from segmentation.data.datasets import Dataset
+from segmentation.distributed import on_first, processes
+from segmentation.errors import one_sentence
 from segmentation.evaluation import Scores
 from segmentation.methods import build_methods
-from segmentation.networks import NetworkError
 from segmentation.pictures import save_panel
-from segmentation.trainer import Outcome, Trainer, processes
+from segmentation.storage import locked, write_whole
+from segmentation.trainer import Outcome, Trainer
 
 Load = Callable[[Config], tuple[Dataset, list[str]]]  # returns also notes on the data for the user
 
 
 def start(load: Load, presets: Presets, description: str | None) -> None:
-    """Train by the command line; an error in the options or the data ends it with one message and exit status 1."""
-    try:
+    """Train by the command line."""
+    with one_sentence("the same command with --resume"):
         main(parse(presets, description=description), load)
-    except (ConfigError, DataError, NetworkError) as error:
-        # A data worker's error has the traceback in its text, before the message.
-        message = str(error).rpartition("DataError: ")[2].strip()
-        sys.exit(f"{Path(sys.argv[0]).stem}: {message}")
 
 
 def main(config: Config, load: Load) -> None:
     """Train each method and report their scores."""
-    data, notes = load(config)
-    check_data(config, data)
-    if processes().is_main_process:
-        for note in notes:
-            print(note)
-        if not config.resume:
-            for name in ("metrics.json", "panel.png"):  # of an earlier run
-                (config.out / name).unlink(missing_ok=True)
-    outcomes: dict[str, Outcome] = {}
-    for name in config.method:
-        outcomes[name] = Trainer(config, data, name).fit()
-        gc.collect()  # free this method's network, data workers and process group before the next method starts
-    if processes().is_main_process:
-        report(config, data, notes, outcomes)
+    with ExitStack() as stack:
+        on_first(lambda: stack.enter_context(locked(config.out)))
+        on_first(lambda: outputs.refuse_to_lose(config))
+        data, notes = load(config)
+        on_first(lambda: check(data.name, parts_of(data, labelled_by(config, data))))
+        options = outputs.options_of(config, data, processes().num_processes)
+        on_first(lambda: outputs.begin(config, options))
+        on_first(lambda: print(*notes, sep="\n", end="\n" if notes else ""))
+        outcomes: dict[str, Outcome] = {}
+        for name in config.method:
+            outcomes[name] = Trainer(config, data, name).fit()
+            gc.collect()  # free this method's network, data workers and process group before the next method starts
+        on_first(lambda: report(config, data, notes, outcomes))
     processes().destroy_process_group()  # a gloo thread that frees a tensor while Python exits would abort the process
 
 
-def check_data(config: Config, data: Dataset) -> None:
-    """Look, on the first process, at all that the methods will read; raise a DataError on all processes."""
+def labelled_by(config: Config, data: Dataset) -> set[int]:
+    """Return the training images whose label maps are read by any of the methods."""
     methods = build_methods(config.size, config.mask_sigma)
-    labelled = {
+    return {
         index
         for name in config.method
         for index in labelled_images(data, config.labelled, config.seed, config.subset, methods[name].all_labels)
     }
-    problem = [""]
-    if processes().is_main_process:
-        try:
-            check(data.name, parts_of(data, labelled))
-        except DataError as error:
-            problem = [str(error)]
-    broadcast_object_list(problem)
-    if problem[0]:
-        raise DataError(problem[0])
 
 
 def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, Outcome]) -> None:
     """Print the table, and write metrics.json and the panel."""
     Console().print(results_table(config, data, outcomes))
-    path, panel = config.out / "metrics.json", config.out / "panel.png"
-    config.out.mkdir(parents=True, exist_ok=True)
+    path, panel = config.out / outputs.METRICS, config.out / outputs.PANEL
     save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
     # Written last: a run that has metrics.json is finished.
     content = {"dataset": data.name, "notes": notes, **metrics(config, data, outcomes)}

@@ -1,12 +1,18 @@
 """Logs: TensorBoard by accelerate's tracker, and the same scalars as a CSV file."""
 
 import csv
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from accelerate.tracking import GeneralTracker, TensorBoardTracker
 
-from segmentation.checkpoints import write_whole
+from segmentation.storage import write_whole
+
+_LOG, _BOARD = "log.csv", "tensorboard"
+_HEADING = "step,name,value"
+_SCALAR = re.compile(r"([0-9]{1,12}),([\w/]+),(-?[0-9.e+-]+|-?inf|nan)")
 
 
 class CSVTracker(GeneralTracker):
@@ -17,15 +23,15 @@ class CSVTracker(GeneralTracker):
     main_process_only = True
 
     def __init__(self, path: Path, start: int) -> None:
-        """Continue at step `start`: drop what an interrupted run logged after that step."""
+        """Continue at step `start`: drop what an interrupted run logged after that step, and lines without a scalar."""
         super().__init__(_blank=True)
         self._path = path
-        kept: list[tuple[str, ...]] = [("step", "name", "value")]
-        if path.exists():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.reader(file) if len(row) == 3]  # the last line may be cut short
-            kept += [tuple(row) for row in rows[1:] if int(row[0]) <= start and not row[1].startswith("test/")]
-        write_whole(path, "".join(",".join(row) + "\n" for row in kept))
+        lines = _lines(path)
+        scalars = [scalar for line in lines if (scalar := _SCALAR.fullmatch(line))]
+        if len(scalars) < len(lines):
+            print(f"{path}: {len(lines) - len(scalars)} lines hold no scalar and are dropped.")
+        kept = [line[0] for line in scalars if int(line[1]) <= start and not line[2].startswith("test/")]
+        write_whole(path, "".join(f"{line}\n" for line in (_HEADING, *kept)))
 
     @property
     def tracker(self) -> Path:
@@ -39,8 +45,30 @@ class CSVTracker(GeneralTracker):
             writer.writerows((step, name, value) for name, value in values.items())
 
 
+def _lines(path: Path) -> list[str]:
+    """Return the lines after the heading; none if there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text(errors="replace").split("\n")
+    return [line for line in lines if line not in (_HEADING, "")]
+
+
 def trackers(folder: Path, start: int) -> list[GeneralTracker]:
     """Return loggers that write to `folder` and continue at step `start`."""
-    board = TensorBoardTracker(run_name="tensorboard", logging_dir=folder, purge_step=start + 1)
+    board = TensorBoardTracker(run_name=_BOARD, logging_dir=folder, purge_step=start + 1)
     board.start()
-    return [board, CSVTracker(folder / "log.csv", start)]
+    return [board, CSVTracker(folder / _LOG, start)]
+
+
+def has_scalars(folder: Path) -> bool:
+    """Return whether anything was logged in a folder."""
+    return bool(_lines(folder / _LOG))
+
+
+def remove(folder: Path) -> None:
+    """Remove the logs from a folder, and nothing else."""
+    (folder / _LOG).unlink(missing_ok=True)
+    for events in (folder / _BOARD).glob("events.out.tfevents.*"):
+        events.unlink()
+    with suppress(OSError):  # it is not there, or holds files of the user's
+        (folder / _BOARD).rmdir()

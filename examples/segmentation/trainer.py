@@ -1,14 +1,13 @@
 """The mean teacher trainer: one loop for every method, on one device or many."""
 
-import json
-import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object, set_seed
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -16,24 +15,19 @@ from tqdm import tqdm
 
 from cowmask import MeanTeacher
 from segmentation.adversarial import Adversarial
-from segmentation.checkpoints import Checkpoints, write_whole
+from segmentation.checkpoints import Checkpoints, RandomStates, Stateful
 from segmentation.config import Config, ConfigError
 from segmentation.data.batches import Batches, Crops, Shard, UnlabelledBatch, labelled_images
 from segmentation.data.datasets import VOID, Dataset, Split
+from segmentation.distributed import on_first, processes
 from segmentation.evaluation import Evaluation, evaluate
 from segmentation.methods import Method, MethodName, build_methods
 from segmentation.networks import Segmenter, build_network
 from segmentation.objectives import Consistency, LabelledLogits, Objective, StudentLogits, Totals
+from segmentation.outputs import TEACHER, options_of
 from segmentation.pictures import comparison_strips, evenly_spaced
+from segmentation.storage import write_tensors
 from segmentation.tracking import trackers
-
-# Options that may change when a run is resumed.
-_FREE_TO_CHANGE = {"data", "method", "out", "resume", "evaluate_every", "checkpoint_every"}
-
-
-def processes() -> PartialState:
-    """Return this process's rank and the number of processes, with or without a GPU."""
-    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class Outcome(NamedTuple):
@@ -83,8 +77,7 @@ class Trainer:
         self._build()
         set_seed(config.seed, device_specific=True)  # seed + rank: every process draws its own masks
         self._load_batches()
-        self.checkpoints = Checkpoints(self.folder, self.accelerator)
-        self._prepare_folder()
+        self.checkpoints = Checkpoints(self.folder, options_of(config, data, self.world))
 
     def _build(self) -> None:
         config, n_classes = self.config, len(self.data.classes)
@@ -122,31 +115,21 @@ class Trainer:
         every = Crops(train, range(len(train.names)), config.size, config.scale, labelled=False)
         self._labelled = Batches(labelled, config.batch_size, config.seed, shard, config.workers)
         self._unlabelled = Batches(every, config.batch_size, config.seed + 1, shard, config.workers)
-        self.accelerator.register_for_checkpointing(
-            self.teacher, self.scheduler, self.progress, self._labelled, self._unlabelled
-        )
 
-    def _prepare_folder(self) -> None:
-        """Make the run's folder; without `resume`, remove an earlier run's files from it."""
-        options = {key: str(value) for key, value in asdict(self.config).items() if key not in _FREE_TO_CHANGE}
-        options["processes"] = str(self.world)
-        path = self.folder / "options.json"
-        begun = self.config.resume and path.exists()
-        if begun:
-            changed = [key for key, value in json.loads(path.read_text()).items() if options.get(key) != value]
-            if changed:
-                raise ConfigError(
-                    f"{self.folder} was begun with other options ({', '.join(changed)}): cannot resume it."
-                )
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process and not begun:
-            self.checkpoints.clear()
-            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for name in ("log.csv", "teacher.pt"):
-                (self.folder / name).unlink(missing_ok=True)
-            write_whole(path, json.dumps(options, indent=2) + "\n")
-        self.accelerator.wait_for_everyone()
+    def _parts(self) -> Mapping[str, Stateful]:
+        """Return all that a checkpoint holds."""
+        parts: dict[str, Stateful] = {
+            "student": self.accelerator.unwrap_model(self.student),
+            "teacher": self.teacher,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "progress": self.progress,
+            "labelled": self._labelled,
+            "unlabelled": self._unlabelled,
+            "random": RandomStates(self.device),
+            **(self.objective.parts if self.objective else {}),
+        }
+        return parts | ({"scaler": self.accelerator.scaler} if self.accelerator.scaler else {})
 
     def draw_unlabelled(self) -> UnlabelledBatch:
         """Return the next unlabelled images."""
@@ -229,7 +212,8 @@ class Trainer:
         """Train to the last iteration and score the test set."""
         config = self.config
         if config.resume:
-            self.checkpoints.load_newest()
+            checkpoint = self.checkpoints.load_newest(self._parts())
+            on_first(lambda: print(f"{self.name}: going on from {checkpoint or 'iteration 0'}."))
         self.trackers = trackers(self.folder, self.progress.iteration) if self.accelerator.is_main_process else []
         with tqdm(
             total=self.iterations,
@@ -250,7 +234,8 @@ class Trainer:
                 if done % config.evaluate_every == 0 and done < self.iterations:
                     self._validate()
                 if done % config.checkpoint_every == 0 or done == self.iterations:
-                    self.checkpoints.save(self.progress.iteration)
+                    self._share_buffers()  # those of the other processes are not saved
+                    self.checkpoints.save(done, self._parts())
         for batches in (self._labelled, self._unlabelled):
             batches.close()  # left to the garbage collector, each would wait 5 seconds for its workers
         return self._test()
@@ -291,7 +276,7 @@ class Trainer:
         self._log({f"test/miou_{name}": one.scores.miou for name, one in outcome._asdict().items()})
         for tracker in self.trackers:
             tracker.finish()
-        self.accelerator.save(self.teacher.module.state_dict(), self.folder / "teacher.pt")
+        on_first(lambda: write_tensors(self.folder / TEACHER, self.teacher.module.state_dict()))
         return outcome
 
 

@@ -20,6 +20,10 @@ from typing import Any, NamedTuple
 import tyro
 from tqdm import tqdm
 
+from segmentation import outputs
+from segmentation.errors import UserError, one_sentence
+from segmentation.storage import StorageError, locked, read_json, write_whole
+
 SUBSETS = 10  # lines of camvid_subsets.txt
 
 
@@ -31,7 +35,7 @@ def trainer(script: str) -> tuple[str, str]:
 TRAINER = trainer("train_camvid.py")
 
 
-class CampaignError(Exception):
+class CampaignError(UserError):
     """A campaign cannot be run or finished; the message is for the user."""
 
 
@@ -62,10 +66,8 @@ class Job:
 
     def report(self) -> dict[str, Any] | None:
         """Return the content of metrics.json, or None if the training is not finished."""
-        try:
-            return json.loads((self.folder / "metrics.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # the latter if interrupted while writing
-            return None
+        report = outputs.read_report(self.folder)
+        return report if report and self.method in report["test"] else None
 
 
 class Summary(NamedTuple):
@@ -94,11 +96,11 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def start(main: Callable[[Any, Sequence[str]], None], options: type[Any], description: str | None) -> None:
     """Run a campaign's `main` with the command line's options; on an error, print one message and exit with 1."""
-    try:
+    with one_sentence("the same command"):
         own, passed = split_arguments(sys.argv[1:])
-        main(tyro.cli(options, args=own, description=description), passed)
-    except CampaignError as error:
-        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+        chosen = tyro.cli(options, args=own, description=description)
+        with locked(chosen.out):
+            main(chosen, passed)
 
 
 def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) -> Job:
@@ -115,7 +117,7 @@ def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) ->
     """
     words = ("--method", method, *own)
     for name in (word.split("=")[0].replace("_", "-") for word in passed):
-        if name.startswith("--") and name in (*words, "--out", "--resume"):
+        if name.startswith("--") and name in (*words, "--out", "--resume", "--overwrite"):
             raise CampaignError(f"{name} is set for each training by itself: leave it out after the --.")
     return Job(folder, method, (*words, *passed))
 
@@ -162,7 +164,7 @@ class _Children:
             if self._is_stopped:
                 return
             job.folder.mkdir(parents=True, exist_ok=True)
-            (job.folder / "job.json").write_text(json.dumps(job.arguments) + "\n")
+            write_whole(job.folder / "job.json", json.dumps(job.arguments) + "\n")
             words = [*command, *job.arguments, "--out", str(job.folder), "--resume"]
             with (job.folder / "log.txt").open("ab") as log:
                 process = Popen(words, stdout=log, stderr=STDOUT, env=environment)
@@ -182,13 +184,16 @@ def _refuse_other_runs(job: Job) -> None:
     """Raise an error if the job's folder holds a run with other arguments or of another command."""
     record = job.folder / "job.json"
     if record.exists():
-        begun = json.loads(record.read_text())
+        try:
+            begun = read_json(record, list)
+        except StorageError as error:
+            raise CampaignError(f"{record} is damaged: take another --out, or delete {job.folder}.") from error
         if begun != list(job.arguments):
             raise CampaignError(
                 f"{job.folder} was begun with other arguments: take another --out, or delete it.\n"
                 f"  then: {shlex.join(begun)}\n  now:  {shlex.join(job.arguments)}"
             )
-    elif (job.folder / "metrics.json").exists():
+    elif (job.folder / outputs.METRICS).exists():
         raise CampaignError(f"{job.folder} holds a run of another command (no job.json): take another --out.")
 
 

@@ -5,10 +5,12 @@ from typing import Protocol
 
 from torch import Tensor
 
+from segmentation.errors import UserError
+
 VOID = 255  # label of pixels that are neither trained on nor scored
 
 
-class DataError(Exception):
+class DataError(UserError):
     """The data set is missing or damaged; the message is one sentence for the user.
 
     Args:

@@ -8,8 +8,10 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from segmentation.errors import UserError
 
-class NetworkError(Exception):
+
+class NetworkError(UserError):
     """The network cannot be built, or its weights cannot be loaded; the message is one sentence for the user."""
 
 
