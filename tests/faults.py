@@ -13,12 +13,12 @@ import resource
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ class Fault:
     """
 
     name: str  # for the table
-    says: str  # regular expression of all that the command says, the last line of standard error
+    says: str  # regular expression of the last line of standard error; at status 0, of some line of standard output
     damage: Callable[[Path], object] = nothing  # gets that folder, before the command
     during: Callable[[], object] = nothing  # called in the process that trains; pickled, so a function of a module
     options: str = "--resume"
@@ -67,17 +67,16 @@ class Fault:
 class Outcome(NamedTuple):
     """What became of a fault."""
 
-    said: str  # last line of standard error
+    said: str
     status: int
     has_traceback: bool
     goes_on: bool  # whether the mended training ends with the weights and scores of an undisturbed one
 
 
-def train(root: Path, options: str, during: Callable[[], object] = nothing) -> tuple[int, str]:
-    """Train in a process of its own; return its exit status and what it wrote to standard error."""
+def train(root: Path, options: str, during: Callable[[], object] = nothing) -> CompletedProcess[str]:
+    """Train in a process of its own."""
     words = f"{OPTIONS} --data {root / 'data'} --out {root / 'out'} {options}".split()
-    done = run_on_cpu(SCRIPT, *words, before=during)
-    return done.returncode, done.stderr
+    return run_on_cpu(SCRIPT, *words, before=during)
 
 
 def end_of(root: Path) -> tuple[dict[str, torch.Tensor], Any]:
@@ -106,10 +105,10 @@ class Bench:
         whole, self._killed = root / "whole", root / "killed"
         make_camvid(whole / "data")
         shutil.copytree(whole / "data", self._killed / "data")
-        status, said = train(whole, "")
-        assert status == 0, said
-        status, said = train(self._killed, "", partial(at_step, 6, die))
-        assert status == -signal.SIGKILL, said
+        done = train(whole, "")
+        assert done.returncode == 0, done.stderr
+        done = train(self._killed, "", partial(at_step, 6, die))
+        assert done.returncode == -signal.SIGKILL, done.stderr
         self._expected = end_of(whole)
 
     def inject(self, fault: Fault, thorough: bool = False) -> Outcome:
@@ -123,12 +122,17 @@ class Bench:
             if fault.fresh:
                 shutil.rmtree(root / "out")
             fault.damage(root)
-            status, said = train(root, fault.options, fault.during)
+            done = train(root, fault.options, fault.during)
             fault.mend(root)
             is_as_before = not thorough and contents(root / "out") == contents(self._killed / "out")
-            goes_on = is_as_before or train(root, "--resume")[0] == 0 and is_same(end_of(root), self._expected)
-            last = (said.replace(str(root), "").strip().splitlines() or [""])[-1]
-            return Outcome(last, status, "Traceback" in said, goes_on)
+            goes_on = is_as_before or (
+                train(root, "--resume").returncode == 0 and is_same(end_of(root), self._expected)
+            )
+            said = [line for line in done.stdout.splitlines() if re.search(fault.says, line)]
+            if done.returncode:
+                said = done.stderr.splitlines()
+            last = said[-1].replace(str(root), "") if fault.says and said else ""
+            return Outcome(last, done.returncode, "Traceback" in done.stderr, goes_on)
 
 
 def die() -> None:
@@ -256,7 +260,6 @@ def interrupt() -> None:
 def kill_workers() -> None:
     for worker in multiprocessing.active_children():
         worker.kill()
-    time.sleep(60)  # the signal that a child has ended interrupts this
 
 
 def be_read_only() -> None:
@@ -283,6 +286,7 @@ DAMAGED = (
 )
 DIFFERS = DAMAGED.format("state.pt is not the file that manifest.json lists")
 NO_FIT = DAMAGED.format(".*")
+GOING_ON = "cowmix: going on from .*/checkpoint-00000004"
 
 FAULTS = [
     Fault(
@@ -311,7 +315,12 @@ FAULTS = [
     Fault("no `options.json`", "options.json is missing, so that nobody knows", **changed("cowmix/options.json", None)),
     Fault("bytes in `options.json`", "options.json is damaged, so that", **changed("cowmix/options.json", b"\xff\x00")),
     Fault("`{}` in `options.json`", "begun with other options", **changed("cowmix/options.json", b"{}")),
-    Fault("bytes in `log.csv`", "", status=0, damage=changed("cowmix/log.csv", b'\xff,"\n3,val/x,\0')["damage"]),
+    Fault(
+        "bytes in `log.csv`",
+        r"log.csv: \d lines hold no scalar and are dropped",
+        status=0,
+        damage=changed("cowmix/log.csv", b'\xff,"\n3,val/x,\0')["damage"],
+    ),
     Fault(
         "bytes in `metrics.json`",
         "",
@@ -361,8 +370,8 @@ FAULTS = [
         damage=of_another_encoder,
         mend=move_newest_away,
     ),
-    Fault("a copy, `checkpoint-00000004-keep`", "", status=0, damage=keep_a_copy, mend=assert_the_copy_is_kept),
-    Fault("a checkpoint half written", "", status=0, damage=unfinished_checkpoint),
+    Fault("a copy, `checkpoint-00000004-keep`", GOING_ON, status=0, damage=keep_a_copy, mend=assert_the_copy_is_kept),
+    Fault("a checkpoint half written", GOING_ON, status=0, damage=unfinished_checkpoint),
     Fault(
         "the checkpoints of a finished run removed",
         "holds teacher.pt of a finished training without its checkpoint",
@@ -377,7 +386,7 @@ FAULTS = [
     ),
     Fault(
         "`--out` is a file",
-        r"/out: (Not a directory|File exists): once this is mended",
+        "/out is a file: choose a folder for --out",
         fresh=True,
         damage=lambda root: (root / "out").touch(),
         mend=lambda root: (root / "out").unlink(),

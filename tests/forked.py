@@ -75,6 +75,7 @@ def _be_script(command: Sequence[str], out: Path, errors: Path, before: Callable
     for descriptor, path in ((1, out), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv = list(command)
+    multiprocessing.set_start_method(None, force=True)  # data workers are started as users' are
     before()
     runpy.run_path(command[0], run_name="__main__")
 
@@ -105,6 +106,7 @@ def _be_one(rank: int, subject: Subject, out: Path, world: int, port: int) -> No
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
         store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
         os.environ |= {name: str(value) for name, value in (ranks | store | {"TORCHELASTIC_RESTART_COUNT": 0}).items()}
+    multiprocessing.set_start_method(None, force=True)  # data workers are started as users' are
     result = subject(out, rank, world)
     if rank == 0:
         (out / "result.json").write_text(json.dumps(result))

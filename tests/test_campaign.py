@@ -20,7 +20,8 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_comparison, save_sweep
 from segmentation.campaigns.runner import CampaignError, Job, Summary
 from segmentation.methods import MethodName
-from tests.forked import run_script
+from segmentation.storage import locked
+from tests.forked import run_on_cpu, run_script
 
 EXAMPLES = Path(runner.__file__).parents[2]
 SUBSETS = EXAMPLES / "segmentation" / "data" / "camvid_subsets.txt"
@@ -163,7 +164,7 @@ def test_an_interrupt_ends_the_trainings_and_the_same_command_goes_on(tmp_path: 
     assert [len(starts(job)) for job in jobs] == [2, 2, 1, 1]
 
 
-@pytest.mark.parametrize("word", ["--seed", "--seed=3", "--out", "--resume", "--consistency_weight"])
+@pytest.mark.parametrize("word", ["--seed", "--seed=3", "--out", "--resume", "--overwrite", "--consistency_weight"])
 def test_options_that_a_campaign_sets_are_refused(tmp_path: Path, word: str) -> None:
     varied = ("--consistency-weight", "0.99")
     with pytest.raises(CampaignError, match=f"{word.split('=')[0].replace('_', '-')} is set for each training"):
@@ -188,6 +189,39 @@ def test_the_commands_say_what_is_wrong_in_one_line(words: list[str]) -> None:
         done = run_script(EXAMPLES / words[0], *words[1:], *more)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert done.stderr.startswith(f"{words[0].removesuffix('.py')}: {message}")
+
+
+def test_a_campaign_on_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        done = run_script(EXAMPLES / "table1.py", "--out", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "is in use by another run" in done.stderr
+
+
+def test_an_interrupted_campaign_says_how_to_go_on(tmp_path: Path) -> None:
+    done = run_on_cpu(EXAMPLES / "table1.py", "--out", tmp_path, before=interrupt_all_runs)
+    assert (done.returncode, done.stderr) == (130, "table1: interrupted: the same command goes on.\n")
+
+
+def interrupt_all_runs() -> None:
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pytest.MonkeyPatch().setattr(runner, "run", interrupt)
+
+
+def test_damaged_files_of_a_campaign(tmp_path: Path, fake: list[str]) -> None:
+    """Scores are made again; what says how they were made is refused."""
+    (job,) = jobs_of(tmp_path, ["full"], 1)
+    runner.run([job], 1, fake)
+    for content in ("\0", "[]", '{"test": {"full": 3}}', '{"test": {"cowmix": {"miou": 0.5}}}'):
+        (job.folder / "metrics.json").write_text(content)
+        runner.run([job], 1, fake)
+        assert job.report()
+    assert len(starts(job)) == 5
+    (job.folder / "job.json").write_text("[")
+    with pytest.raises(CampaignError, match=r"job.json is damaged: take another --out, or delete .*full.0\."):
+        runner.run([job], 1, fake)
 
 
 def test_summary() -> None:

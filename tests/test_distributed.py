@@ -238,7 +238,7 @@ def train_on_two(trained: Path, after_logging: int | None, out: Path, rank: int,
 
 
 def test_two_killed_processes_end_bit_for_bit_as_two_that_were_not(tmp_path: Path) -> None:
-    """Images are read ahead by workers, and the teacher predicts by averaged batch-norm, as each process has its own."""
+    """Workers read ahead, and the teacher predicts by averaged batch-norm, of which each process has its own."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for number, (trained, last) in enumerate(((whole, None), (killed, 10), (killed, None))):
         (tmp_path / str(number)).mkdir()

@@ -5,7 +5,9 @@
     trainer.py      the training loop; evaluation.py: scores
     config.py       options; presets.py: their defaults
     run.py          what the commands share
-    checkpoints.py, tracking.py, pictures.py: files that a run writes
+    outputs.py      what is in --out: nothing there is lost unasked
+    checkpoints.py, tracking.py, pictures.py: files that a run writes; storage.py: whole or not at all
+    errors.py       how a command ends that cannot go on; distributed.py: the processes of a run
     data/           data sets and batches
     networks/       U-Net, DeepLab v2, weights
     campaigns/      many trainings for one table or figure

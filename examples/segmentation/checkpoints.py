@@ -55,16 +55,16 @@ class RandomStates:
     def state_dict(self) -> dict[str, Any]:
         """Return the states of each process."""
         state = {"cpu": torch.get_rng_state()}
-        if self._device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self._device)
+        if self._device.type != "cpu":
+            state["device"] = torch.get_device_module(self._device).get_rng_state()
         return {"processes": gather_object([state])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set this process's generators."""
         own = state["processes"][processes().process_index]
         torch.set_rng_state(own["cpu"])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(own["cuda"], self._device)
+        if self._device.type != "cpu":
+            torch.get_device_module(self._device).set_rng_state(own["device"])
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -> str:
@@ -75,7 +75,7 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -
 
 def found(folder: Path) -> list[Path]:
     """Return a folder's checkpoints, oldest first. What has any other name is the user's."""
-    return sorted(path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name))
+    return sorted(path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir())
 
 
 def remove(folder: Path, keep: int = 0) -> None:
@@ -155,12 +155,15 @@ class Checkpoints:
     def _load(self, checkpoint: Path, parts: Mapping[str, Stateful]) -> None:
         try:
             state = read_tensors(checkpoint / STATE)
+        except StorageError as error:
+            raise self._refused(checkpoint, str(error)) from error
+        try:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # every part has errors of its own
-            raise self._refused(checkpoint, str(error).splitlines()[0]) from error
+            raise self._refused(checkpoint, f"{STATE} holds no state of this training's {name}") from error
 
     def _refused(self, checkpoint: Path, why: str) -> StorageError:
         """Return an error that offers the checkpoint before this one."""

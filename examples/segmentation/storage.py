@@ -99,8 +99,10 @@ def locked(folder: Path) -> Iterator[None]:
     """Make a folder, and keep other runs out of it. However this process ends, the kernel opens the lock again.
 
     Raises:
-        StorageError: If another run has the lock.
+        StorageError: If another run has the lock, or the folder is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is a file: choose a folder for --out.")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
         if sys.platform != "win32":
