@@ -254,6 +254,7 @@ def limit_files(size: int) -> None:
 
 
 def interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -205,7 +205,7 @@ def test_an_interrupted_campaign_says_how_to_go_on(tmp_path: Path) -> None:
 
 def interrupt_all_runs() -> None:
     def interrupt(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt
 
     pytest.MonkeyPatch().setattr(runner, "run", interrupt)
 

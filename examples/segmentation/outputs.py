@@ -29,10 +29,11 @@ def read_report(out: Path) -> dict[str, Any] | None:
     """Return the content of metrics.json; None if it is missing or damaged, since a resumed run writes it again."""
     try:
         report = read_json(out / METRICS, dict)
-        scores = [scores["miou"] for scores in report["test"].values()]
+        is_whole = {"dataset", "torch"} <= report.keys()
+        is_whole &= all(isinstance(scores["miou"], float | None) for scores in report["test"].values())
     except (StorageError, AttributeError, KeyError, TypeError):
         return None
-    return report if {"dataset", "torch"} <= report.keys() and all(isinstance(one, float | None) for one in scores) else None
+    return report if is_whole else None
 
 
 def what_is_there(folder: Path) -> str:
