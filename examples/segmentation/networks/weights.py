@@ -1,10 +1,12 @@
 """Weights of networks: download them, read them from a file, load those that fit."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,18 +27,36 @@ def download_weights(encoder: str) -> Mapping[str, Tensor]:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Return the tensors of a file, by name."""
+    """Return the tensors of a file, by name. Nothing that the file holds is run."""
     if not path.is_file():
         raise NetworkError(f"{path} is no file: --encoder-weights takes imagenet, none or a file of weights.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        state = load_file(path) if path.suffix.lower() == ".safetensors" else _load(path)
+    except OSError as error:
+        raise NetworkError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise NetworkError(f"{path} cannot be read as weights: {first_line(error)}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise NetworkError(f"{path} is no state dict: a mapping of names to tensors is expected.")
+    except Exception as error:  # not quoted: torch would advise to run what the file holds
+        raise NetworkError(
+            f"{path} cannot be read as weights: it is damaged, or holds more than tensors, which could run code: "
+            "save a state dict by torch.save, or as .safetensors."
+        ) from error
+    if not isinstance(state, Mapping) or not all(map(_is_weight, state.items())):
+        raise NetworkError(f"{path} is no state dict: a mapping of names to plain tensors is expected.")
     return state
+
+
+def _load(path: Path) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on formats that are refused anyway
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_weight(item: tuple[object, object]) -> bool:
+    name, value = item
+    if not (isinstance(name, str) and isinstance(value, Tensor)) or value.is_nested or value.is_quantized:
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu"  # "meta" has no numbers
 
 
 def load_weights(
@@ -51,7 +71,7 @@ def load_weights(
         head: Weights whose names have this prefix may be missing or of another shape; they stay random.
 
     Raises:
-        NetworkError: If other weights are missing or of another shape.
+        NetworkError: If other weights are missing or of another shape, or if any that fit are not finite numbers.
     """
     target = module.state_dict()
     # PyTorch before 0.4.1 did not save these counts. Only batch-norm without momentum uses them.
@@ -64,16 +84,28 @@ def load_weights(
     unfit = {name: name for name in missing} | other_shape
     if needed := [text for name, text in unfit.items() if head is None or not name.startswith(head)]:
         raise NetworkError(
-            f"{source} does not fit the encoder: {len(needed)} weights missing or of another shape: {', '.join(needed)}"
+            f"{source} does not fit the encoder: {len(needed)} weights missing or of another shape: {_some(needed)}"
         )
     fitting = {name: value for name, value in state.items() if name in target and name not in other_shape}
+    numbers = {name: value for name, value in fitting.items() if target[name].is_floating_point()}
+    if broken := [
+        n for n, value in numbers.items() if not (value.is_floating_point() and value.float().isfinite().all())
+    ]:
+        raise NetworkError(
+            f"{source} holds {len(broken)} weights that are not finite floating numbers: {_some(broken)}"
+        )
     module.load_state_dict(fitting, strict=False)
     findings = {
         "missing, left at random": missing,
         "of another shape, left at random": list(other_shape.values()),
         "of no use": [name for name in state if name not in target],
     }
-    return tuple(f"{source}: {len(n)} weights {what}: {', '.join(n)}" for what, n in findings.items() if n)
+    return tuple(f"{source}: {len(n)} weights {what}: {_some(n)}" for what, n in findings.items() if n)
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    """Join names, but for those beyond the first ones."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def first_line(error: Exception) -> str:
