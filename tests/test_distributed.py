@@ -110,6 +110,26 @@ def test_two_processes_take_the_step_of_one(take: Subject, tmp_path: Path) -> No
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-5, abs=1e-6)
 
 
+def train_encoders(out: Path, rank: int, world: int) -> list[float]:  # noqa: ARG001
+    """Take two steps with encoders of several families, and return how far the processes' weights are apart."""
+    apart = []
+    for encoder in ENCODERS:
+        config = replace(TINY, encoder=encoder, batch_size=2, out=out / encoder)
+        trainer = Trainer(config, street(), "supervised")
+        scalars = [trainer.step() for _ in range(2)]
+        assert all(value.isfinite() for one in scalars for value in one.values())
+        both = gather_object([sums(trainer.student)])
+        apart.append(max(abs(one - other) for one, other in zip(*both, strict=True)))
+    return apart
+
+
+ENCODERS = ("efficientnet-b0", "mobilenet_v2", "mit_b0")  # the first has unused parameters
+
+
+def test_two_processes_train_encoders_of_many_families(tmp_path: Path) -> None:
+    assert results(train_encoders, tmp_path, worlds=(2,)) == [[0.0] * len(ENCODERS)]
+
+
 def draw_and_score(out: Path, rank: int, world: int) -> dict[str, Any]:
     trainer, data = frozen_trainer("cowmix", out, world), street()
     drawn = gather_object([CowMix(sigma=2).sample(torch.rand(2, 3, *SIZE)).sum((1, 2, 3)).tolist()])

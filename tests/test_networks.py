@@ -1,6 +1,11 @@
 """examples/segmentation: the networks' input, weights and parts."""
 
+import json
 import os
+import pickle
+import re
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -11,9 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torchvision.models import resnet50
+from torchvision.models import resnet18, resnet50
 
-from segmentation.networks import CAFFE, IMAGENET, NetworkError, NetworkName, Segmenter, build_network, build_unet
+from segmentation.networks import (
+    CAFFE,
+    IMAGENET,
+    NetworkError,
+    NetworkName,
+    Segmenter,
+    build_network,
+    build_unet,
+    freeze_unused,
+    rehearse,
+)
 from segmentation.networks.deeplab import LAYERS, DeepLabV2
 
 CHANNELS = (16, 16, 8, 8, 8)
@@ -247,6 +262,133 @@ def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
         build_unet("tu-nonsense", "none", 5, channels)
     with pytest.raises(NetworkError, match="is no file"):
         build_unet("tu-lcnet_050", str(tmp_path / "nowhere.pt"), 5, channels)
+
+
+class Code:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def safetensors(header: object, numbers: bytes = b"") -> bytes:
+    words = json.dumps(header).encode()
+    return len(words).to_bytes(8, "little") + words + numbers
+
+
+NAME, SHAPE = "conv_stem.weight", (8, 3, 3, 3)  # of the small encoder's first layer
+HOSTILE: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
+    "code.pt": lambda state, mark: {**state, "x": Code(mark)},
+    "code_instead.pt": lambda _, mark: Code(mark),
+    "code.safetensors": lambda state, mark: {**state, "x": Code(mark)},
+    "pickle.pt": lambda _, mark: pickle.dumps({NAME: Code(mark)}),
+    "module.pt": lambda *_: nn.Conv2d(1, 1, 1),
+    "half_a_file.pt": lambda state, _: saved(state)[:50_000],
+    "a_few_bytes.pt": lambda state, _: saved(state)[:100],
+    "empty.pt": lambda *_: b"",
+    "page.pt": lambda *_: b"<!DOCTYPE html>",
+    "tuple.pt": lambda *_: (1, 2),
+    "numbered.pt": lambda state, _: dict(enumerate(state.values())),
+    "other_encoder.pt": lambda *_: resnet18().state_dict(),
+    "half.pt": lambda state, _: dict(list(state.items())[::2]),
+    "sparse.pt": lambda state, _: state | {NAME: state[NAME].to_sparse()},
+    "meta.pt": lambda state, _: state | {NAME: state[NAME].to("meta")},
+    "vast.pt": lambda state, _: state | {NAME: torch.ones(1).expand(2**20, 2**20)},
+    "whole.pt": lambda state, _: state | {NAME: state[NAME].int()},
+    "complex.pt": lambda state, _: state | {NAME: state[NAME] * 1j},
+    "nan.pt": lambda state, _: state | {NAME: state[NAME] * torch.nan},
+    "overflow.pt": lambda state, _: state | {NAME: state[NAME].double() + 1e300},
+    "long_header.safetensors": lambda *_: (2**62).to_bytes(8, "little") + b"{}",
+    "short.safetensors": lambda *_: safetensors({NAME: {"dtype": "F32", "shape": SHAPE, "data_offsets": [0, 864]}}),
+    "vast.safetensors": lambda *_: safetensors(
+        {NAME: {"dtype": "F32", "shape": [2**31, 2**31], "data_offsets": [0, 4]}}, b"1234"
+    ),
+    "outside.safetensors": lambda *_: safetensors(
+        {NAME: {"dtype": "F32", "shape": [1], "data_offsets": [2**40, 2**40 + 4]}}, b"1234"
+    ),
+    "backwards.safetensors": lambda *_: safetensors(
+        {NAME: {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, b"1234"
+    ),
+    "nothing.safetensors": lambda *_: safetensors({}),
+}
+
+
+def saved(content: object) -> bytes:
+    file = BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def encoder_state() -> dict[str, Tensor]:
+    network: Any = build_unet("tu-lcnet_050", "none", 5, CHANNELS)
+    return network.network.encoder.model.state_dict()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_weights_run_nothing_and_are_refused_in_one_sentence(
+    name: str, encoder_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    mark, path = tmp_path / "ran", tmp_path / name
+    content = HOSTILE[name](encoder_state, mark)
+    path.write_bytes(content if isinstance(content, bytes) else saved(content))
+    with pytest.raises(NetworkError, match=re.escape(name)) as refused:
+        build_unet("tu-lcnet_050", str(path), 5, CHANNELS)
+    said = str(refused.value)
+    assert not mark.exists()
+    assert "weights_only" not in said
+    assert "\n" not in said
+    assert len(said) < 500
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
+    for name in ("weights.pt", "weights.safetensors"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(NetworkError, match=f"{name} is no file"):
+            build_unet("tu-lcnet_050", str(tmp_path / name), 5, CHANNELS)
+
+
+def test_a_suffix_in_capitals_is_the_same(encoder_state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(encoder_state, tmp_path / "WEIGHTS.SAFETENSORS")
+    assert build_unet("tu-lcnet_050", str(tmp_path / "WEIGHTS.SAFETENSORS"), 5, CHANNELS).report == ()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "n_images", "size", "tested", "said"),
+    [
+        ("tu-swin_tiny_patch4_window7_224", 2, (64, 96), (64, 96), "trained on images of 96x64 pixels, 2 in a batch"),
+        ("tu-swin_tiny_patch4_window7_224", 2, (224, 224), (256, 256), "tested on images of 256x256 pixels"),
+        ("tu-lcnet_050", 1, (32, 32), (32, 32), "trained on images of 32x32 pixels, 1 in a batch.*1 value per channel"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before(
+    encoder: str, n_images: int, size: tuple[int, int], tested: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(NetworkError, match=f"^the network cannot be {said}"):
+        rehearse(build_unet(encoder, "none", 5, CHANNELS), n_images, size, tested)
+
+
+def test_a_rehearsal_changes_nothing() -> None:
+    network = build_unet("resnet18", "none", 5, CHANNELS)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    random = torch.get_rng_state()
+    rehearse(network, 2, (45, 61), (70, 33))  # no multiples of the stride
+    freeze_unused(network, 2, (45, 61))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+
+
+def test_parameters_without_gradients_are_frozen() -> None:
+    network = build_unet("efficientnet-b0", "none", 5, CHANNELS)
+    freeze_unused(network, 2, (32, 64))
+    network(torch.rand(2, 3, 32, 64)).sum().backward()
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert {name for name, parameter in network.named_parameters() if parameter.grad is None} == frozen
+    assert frozen
 
 
 @pytest.mark.skipif("ENCODER_WEIGHTS" not in os.environ, reason="needs weights in the file ENCODER_WEIGHTS")

@@ -22,7 +22,7 @@ from segmentation.data.datasets import VOID, Dataset, Split
 from segmentation.distributed import on_first, processes
 from segmentation.evaluation import Evaluation, evaluate
 from segmentation.methods import Method, MethodName, build_methods
-from segmentation.networks import Segmenter, build_network
+from segmentation.networks import Segmenter, build_network, freeze_unused, rehearse
 from segmentation.objectives import Consistency, LabelledLogits, Objective, StudentLogits, Totals
 from segmentation.outputs import TEACHER, options_of
 from segmentation.pictures import comparison_strips, evenly_spaced
@@ -86,6 +86,8 @@ class Trainer:
         )
         if self.accelerator.is_main_process:
             print(*student.report, sep="\n", end="\n" if student.report else "")
+        if self.world > 1:
+            freeze_unused(student, config.batch_size, config.size)
         student = convert_conv2d_weight_memory_format(student.to(self.device), torch.channels_last)
         # Without a teacher (Pi-model, adversarial) the average has decay 0: it is the student.
         self.has_teacher = config.teacher == "ema" and not self.method.adversarial
@@ -211,6 +213,7 @@ class Trainer:
     def fit(self) -> Outcome:
         """Train to the last iteration and score the test set."""
         config = self.config
+        self._rehearse()
         if config.resume:
             checkpoint = self.checkpoints.load_newest(self._parts())
             on_first(lambda: print(f"{self.name}: going on from {checkpoint or 'iteration 0'}."))
@@ -239,6 +242,12 @@ class Trainer:
         for batches in (self._labelled, self._unlabelled):
             batches.close()  # left to the garbage collector, each would wait 5 seconds for its workers
         return self._test()
+
+    def _rehearse(self) -> None:
+        """Check the network before the first step."""
+        size, (height, width) = self.config.size, self.config.window or self.config.size
+        tested = (height + 32, width + 32) if self.data.own_sizes else (min(height, size[0]), min(width, size[1]))
+        rehearse(self.accelerator.unwrap_model(self.student), self.config.batch_size, size, tested)
 
     def _log(self, values: dict[str, float]) -> None:
         for tracker in self.trackers:

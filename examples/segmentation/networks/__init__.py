@@ -3,6 +3,7 @@
 from typing import Literal
 
 from segmentation.networks.deeplab import build_deeplab2
+from segmentation.networks.rehearsal import freeze_unused, rehearse
 from segmentation.networks.segmenter import CAFFE, IMAGENET, Normalisation, Segmenter
 from segmentation.networks.unet import build_unet
 from segmentation.networks.weights import NetworkError
@@ -17,6 +18,8 @@ __all__ = [
     "build_deeplab2",
     "build_network",
     "build_unet",
+    "freeze_unused",
+    "rehearse",
 ]
 
 NetworkName = Literal["unet", "deeplab2"]
