@@ -79,5 +79,5 @@ def save(suite: str, machine: str, result: Mapping[str, Any], folder: Path = RES
     """Write a result to `<suite>--<machine>.json` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{suite}--{machine}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path

@@ -290,7 +290,7 @@ def main(options: Options) -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     draw(options.out / "patch-distance.png", split.image(options.index), split.label(options.index), options.patch)
-    (options.out / "patch-distance.json").write_text(json.dumps(content, indent=2) + "\n")
+    (options.out / "patch-distance.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     title = f"{data.name}, {options.split}, {n} images of {width}x{height}: does the distance tell boundaries?"
     Console().print(table(summaries, f"{title}\narea under the ROC curve (0.5 is chance)"))
     print(f"Written: patch-distance.json and patch-distance.png in {options.out}.")

@@ -71,7 +71,7 @@ def report(
         "test": {value: score._asdict() for value, score in values.items()},
         "baseline": {name: score._asdict() for name, score in baseline.items()},
     }
-    (options.out / f"{options.parameter}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (options.out / f"{options.parameter}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     title = f"{origin['dataset']}, {options.method}; subsets of labelled frames: {options.subsets}"
     save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], values, baseline)
     table = Table(title=title)

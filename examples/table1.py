@@ -116,7 +116,7 @@ def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mappi
     for key, source in {"test": scores, "paper": PAPER}.items():
         shares = gap_closed(source)
         content[key] = {name: score._asdict() | {"gap_closed": shares.get(name)} for name, score in source.items()}
-    (options.out / "table1.json").write_text(json.dumps(content, indent=2) + "\n")
+    (options.out / "table1.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     title = f"{origin['dataset']}, test set; subsets of labelled frames: {options.subsets} (paper: 10)"
     cells = rows(scores)
     (options.out / "table1.md").write_text(markdown(cells, title))

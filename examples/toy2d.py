@@ -291,7 +291,7 @@ def main(options: Options) -> None:
     scores = {m: {f: summary([getattr(outcomes[m, s], f) for s in options.seeds]) for f in fields} for m in METHODS}
     used = {name: value for name, value in asdict(options).items() if name != "out"}
     content = {"command": shlex.join(sys.argv), "torch": torch.__version__, "options": used, "accuracy": scores}
-    (options.out / "toy2d.json").write_text(json.dumps(content, indent=2) + "\n")
+    (options.out / "toy2d.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     plot(options.out / "toy2d.png", options, {m: outcomes[m, options.seeds[0]] for m in METHODS}, scores)
     print(f"Accuracy in %, mean ± std of {len(options.seeds)} seeds: everywhere, {options.gap:g} px from the boundary")
     for method, score in scores.items():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models import resnet18, resnet50
 
+from segmentation.errors import UserError
 from segmentation.networks import (
     CAFFE,
     IMAGENET,
@@ -256,7 +257,7 @@ def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match=f"does not fit the encoder: 1 weights missing or of another shape: {lost}$"):
         build_unet("tu-lcnet_050", str(path), 5, channels)
     path.write_text("nonsense")
-    with pytest.raises(NetworkError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match="or is damaged: it was not loaded"):
         build_unet("tu-lcnet_050", str(path), 5, channels)
     with pytest.raises(NetworkError, match="no encoder 'tu-nonsense'"):
         build_unet("tu-nonsense", "none", 5, channels)
@@ -312,6 +313,9 @@ HOSTILE: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
     "backwards.safetensors": lambda *_: safetensors(
         {NAME: {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, b"1234"
     ),
+    "fours.safetensors": lambda *_: safetensors(
+        {NAME: {"dtype": "F4", "shape": [8, 3, 3, 6], "data_offsets": [0, 216]}}, 216 * b"1"
+    ),
     "nothing.safetensors": lambda *_: safetensors({}),
 }
 
@@ -335,7 +339,7 @@ def test_hostile_weights_run_nothing_and_are_refused_in_one_sentence(
     mark, path = tmp_path / "ran", tmp_path / name
     content = HOSTILE[name](encoder_state, mark)
     path.write_bytes(content if isinstance(content, bytes) else saved(content))
-    with pytest.raises(NetworkError, match=re.escape(name)) as refused:
+    with pytest.raises(UserError, match=re.escape(name)) as refused:
         build_unet("tu-lcnet_050", str(path), 5, CHANNELS)
     said = str(refused.value)
     assert not mark.exists()

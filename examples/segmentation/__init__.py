@@ -2,7 +2,7 @@
 
     methods.py      what each method does with unlabelled images
     objectives.py   losses on unlabelled images; adversarial.py: the objective without a teacher
-    trainer.py      the training loop; evaluation.py: scores
+    trainer.py      the training loop; evaluation.py: scores; finite.py: no NaN
     config.py       options; presets.py: their defaults
     run.py          what the commands share
     outputs.py      what is in --out: nothing there is lost unasked

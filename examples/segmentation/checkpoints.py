@@ -123,14 +123,17 @@ class Checkpoints:
         sync_folder(self._folder)
         remove(self._folder, keep=KEPT)
 
+    def newest(self) -> Path | None:
+        """Return the folder of the newest checkpoint, or None if there is none."""
+        return next(reversed(found(self._folder)), None)
+
     def load_newest(self, parts: Mapping[str, Stateful]) -> Path | None:
         """Check the newest checkpoint and load it into all parts; return its folder, or None if there is none."""
         on_first(self.check)
-        checkpoints = found(self._folder)
-        if not checkpoints:
-            return None
-        self._load(checkpoints[-1], parts)
-        return checkpoints[-1]
+        checkpoint = self.newest()
+        if checkpoint:
+            self._load(checkpoint, parts)
+        return checkpoint
 
     def check(self) -> None:
         """Look at the newest checkpoint, if there is one.
@@ -138,10 +141,9 @@ class Checkpoints:
         Raises:
             StorageError: If it does not fit its manifest, or is of a training with other options.
         """
-        checkpoints = found(self._folder)
-        if not checkpoints:
+        checkpoint = self.newest()
+        if checkpoint is None:
             return
-        checkpoint = checkpoints[-1]
         try:
             manifest = read_json(checkpoint / MANIFEST, dict)
         except StorageError as error:

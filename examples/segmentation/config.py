@@ -11,6 +11,7 @@ from segmentation.errors import UserError
 from segmentation.methods import MethodName
 
 PAPER_TRANSLATION = 16.0  # pixels, the largest of standard augmentation (paper, appendix C.1)
+LARGEST = 1e9  # of what a user gives as a decimal number: the optimiser computes with it in float32
 
 
 class ConfigError(UserError):
@@ -125,6 +126,10 @@ class Config:
             "consistency-weight must be at least 0": self.consistency_weight >= 0,
             "decoder-channels must be at least 1": min(self.decoder_channels) >= 1,
         } | {f"{name.replace('_', '-')} must be at least 1": getattr(self, name) >= 1 for name in whole}
+        for name, value in vars(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            too_large = [one for one in numbers if isinstance(one, float) and not abs(one) <= LARGEST]  # NaN is, too
+            checks[f"{name.replace('_', '-')} must be a number of at most {LARGEST:g}"] = not too_large
         for rule, holds in checks.items():
             if not holds:
                 raise ConfigError(f"--{rule}.")

@@ -69,7 +69,7 @@ def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, 
     save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
     # Written last: a run that has metrics.json is finished.
     content = {"dataset": data.name, "notes": notes, **metrics(config, data, outcomes)}
-    write_whole(path, json.dumps(content, indent=2, default=str) + "\n")
+    write_whole(path, json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
     print(f"Written: {path}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
 
 
@@ -110,13 +110,17 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
     scores = {}
     for name, (student, teacher) in outcomes.items():
         scores[name] = {"size": size_of(config, data), **_named(teacher.scores, data)}
-        scores[name]["student_miou"] = student.scores.miou
+        scores[name]["student_miou"] = _number(student.scores.miou)
         if teacher.full and data.full_size:
             scores[name]["full_resolution"] = {"size": _size(data.full_size), **_named(teacher.full, data)}
     return {"torch": torch.__version__, "config": asdict(config), "test": scores}
 
 
 def _named(scores: Scores, data: Dataset) -> dict[str, Any]:
-    # JSON has no NaN: a class that is not in the test set gets None.
-    values = [None if math.isnan(value) else value for value in scores.per_class]
-    return {"miou": scores.miou, "iou": dict(zip(data.classes, values, strict=True))}
+    iou = dict(zip(data.classes, map(_number, scores.per_class), strict=True))
+    return {"miou": _number(scores.miou), "iou": iou}
+
+
+def _number(score: float) -> float | None:
+    # JSON has no NaN, the score of a class that is not in the test set, and of all if no pixel there has a label.
+    return None if math.isnan(score) else score

@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,12 +70,16 @@ def read_tensors(path: Path) -> Any:
     Raises:
         StorageError: If the file is damaged, or holds more than tensors, numbers, text and containers of them.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StorageError(f"{path} holds more than tensors and numbers, or is damaged: it was not loaded.") from error
-    except Exception as error:  # damage is noticed in many places
-        raise StorageError(f"{path} is damaged: it was not loaded.") from error
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on kinds of files that are refused anyway
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # not quoted: torch advises to run what the file holds
+            raise StorageError(
+                f"{path} holds more than tensors and numbers, or is damaged: it was not loaded."
+            ) from error
+        except Exception as error:  # damage is noticed in many places
+            raise StorageError(f"{path} is damaged: it was not loaded.") from error
 
 
 def read_json(path: Path, kind: type[T]) -> T:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object, set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
@@ -20,7 +21,9 @@ from segmentation.config import Config, ConfigError
 from segmentation.data.batches import Batches, Crops, Shard, UnlabelledBatch, labelled_images
 from segmentation.data.datasets import VOID, Dataset, Split
 from segmentation.distributed import on_first, processes
+from segmentation.errors import UserError
 from segmentation.evaluation import Evaluation, evaluate
+from segmentation.finite import Watch
 from segmentation.methods import Method, MethodName, build_methods
 from segmentation.networks import Segmenter, build_network, freeze_unused, rehearse
 from segmentation.objectives import Consistency, LabelledLogits, Objective, StudentLogits, Totals
@@ -28,6 +31,10 @@ from segmentation.outputs import TEACHER, options_of
 from segmentation.pictures import comparison_strips, evenly_spaced
 from segmentation.storage import write_tensors
 from segmentation.tracking import trackers
+
+
+class TrainingError(UserError):
+    """The training cannot go on; the message is one sentence for the user."""
 
 
 class Outcome(NamedTuple):
@@ -217,6 +224,7 @@ class Trainer:
         if config.resume:
             checkpoint = self.checkpoints.load_newest(self._parts())
             on_first(lambda: print(f"{self.name}: going on from {checkpoint or 'iteration 0'}."))
+        watch = Watch(self.accelerator, self.progress.iteration)
         self.trackers = trackers(self.folder, self.progress.iteration) if self.accelerator.is_main_process else []
         with tqdm(
             total=self.iterations,
@@ -230,13 +238,21 @@ class Trainer:
                 self.progress.iteration += 1
                 bar.update()
                 done = self.progress.iteration
-                if done % 10 == 0 or done == self.iterations:  # reading them back waits for the device
+                logs = done % 10 == 0 or done == self.iterations  # reading back waits for the device
+                evaluates = done % config.evaluate_every == 0 and done < self.iterations
+                saves = done % config.checkpoint_every == 0 or done == self.iterations
+                watch.note([*scalars.values(), *(self._weights() if saves else ())])
+                if logs or evaluates or saves or not watch.waits:
+                    count = watch.count()
+                    if count < done:
+                        on_first(partial(self._stop, count + 1))
+                if logs:
                     values = {name: value.item() for name, value in self.accelerator.reduce(scalars, "mean").items()}
                     self._log(values)
                     bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in values.items()})
-                if done % config.evaluate_every == 0 and done < self.iterations:
+                if evaluates:
                     self._validate()
-                if done % config.checkpoint_every == 0 or done == self.iterations:
+                if saves:
                     self._share_buffers()  # those of the other processes are not saved
                     self.checkpoints.save(done, self._parts())
         for batches in (self._labelled, self._unlabelled):
@@ -248,6 +264,20 @@ class Trainer:
         size, (height, width) = self.config.size, self.config.window or self.config.size
         tested = (height + 32, width + 32) if self.data.own_sizes else (min(height, size[0]), min(width, size[1]))
         rehearse(self.accelerator.unwrap_model(self.student), self.config.batch_size, size, tested)
+
+    def _weights(self) -> list[Tensor]:
+        networks = [part for part in self._parts().values() if isinstance(part, nn.Module)]
+        return [tensor for network in networks for tensor in network.state_dict().values()]
+
+    def _stop(self, iteration: int) -> None:
+        """Say why the training ends at an iteration."""
+        kept = self.checkpoints.newest()
+        raise TrainingError(
+            f"loss or weights of {self.name} are not finite in iteration {iteration}: train anew with a lower "
+            f"--learning-rate than {self.config.learning_rate:g}"
+            + (", or with --precision fp32" if self.config.precision != "fp32" else "")
+            + (f"; {kept} is from before." if kept else "; there is no checkpoint from before.")
+        )
 
     def _log(self, values: dict[str, float]) -> None:
         for tracker in self.trackers:

@@ -118,8 +118,8 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
     found: dict[tuple[str, int, str], Summary] = {}
     for (name, labelled), runs in cells.items():
         scores = [report["test"][job.method] for job in runs if (report := job.report())]
-        found[name, labelled, "mIoU"] = runner.summarise([100 * score["miou"] for score in scores])
-        if full := [100 * score["full_resolution"]["miou"] for score in scores if "full_resolution" in score]:
+        found[name, labelled, "mIoU"] = runner.summarise([runner.percent(score) for score in scores])
+        if full := [runner.percent(score["full_resolution"]) for score in scores if "full_resolution" in score]:
             found[name, labelled, FULL] = runner.summarise(full)
         for class_name in scores[0]["iou"]:
             known = [100 * value for score in scores if (value := score["iou"][class_name]) is not None]
@@ -195,7 +195,7 @@ def main(tables: LabelTables, options: Options, passed: Sequence[str], command: 
     content = origin | {
         "test": [{"row": r, "labelled": n, "class": c, **s._asdict()} for (r, n, c), s in found.items()]
     }
-    (options.out / f"table{tables.number}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (options.out / f"table{tables.number}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     curves = {
         ROWS[name].title: {
             where: {n: one for n in options.labelled if (one := source.get((name, n, "mIoU")))}

@@ -139,9 +139,16 @@ def subset_jobs(
     ]
 
 
+def percent(score: Mapping[str, Any]) -> float:
+    """Return the mIoU of a score in metrics.json, in percent."""
+    if score["miou"] is None:
+        raise CampaignError("a training has no score, since no pixel of its test set has a label.")
+    return 100 * float(score["miou"])
+
+
 def gather(jobs: Sequence[Job]) -> Summary:
     """Summarise the teachers' test mIoU of finished jobs."""
-    return summarise([100 * report["test"][job.method]["miou"] for job in jobs if (report := job.report())])
+    return summarise([percent(report["test"][job.method]) for job in jobs if (report := job.report())])
 
 
 def provenance(jobs: Sequence[Job], passed: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Weights of networks: download them, read them from a file, load those that fit."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segmentation.errors import UserError
+from segmentation.storage import read_tensors
+
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class NetworkError(UserError):
@@ -31,25 +33,12 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise NetworkError(f"{path} is no file: --encoder-weights takes imagenet, none or a file of weights.")
     try:
-        state = load_file(path) if path.suffix.lower() == ".safetensors" else _load(path)
-    except OSError as error:
-        raise NetworkError(f"{path} cannot be read: {error.strerror or error}") from error
+        state = load_file(path) if path.suffix.lower() == ".safetensors" else read_tensors(path)
     except SafetensorError as error:
         raise NetworkError(f"{path} cannot be read as weights: {first_line(error)}") from error
-    except Exception as error:  # not quoted: torch would advise to run what the file holds
-        raise NetworkError(
-            f"{path} cannot be read as weights: it is damaged, or holds more than tensors, which could run code: "
-            "save a state dict by torch.save, or as .safetensors."
-        ) from error
     if not isinstance(state, Mapping) or not all(map(_is_weight, state.items())):
         raise NetworkError(f"{path} is no state dict: a mapping of names to plain tensors is expected.")
     return state
-
-
-def _load(path: Path) -> object:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on formats that are refused anyway
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _is_weight(item: tuple[object, object]) -> bool:
@@ -71,7 +60,7 @@ def load_weights(
         head: Weights whose names have this prefix may be missing or of another shape; they stay random.
 
     Raises:
-        NetworkError: If other weights are missing or of another shape, or if any that fit are not finite numbers.
+        NetworkError: If other weights are missing or of another shape, or hold anything but finite numbers.
     """
     target = module.state_dict()
     # PyTorch before 0.4.1 did not save these counts. Only batch-norm without momentum uses them.
@@ -87,13 +76,8 @@ def load_weights(
             f"{source} does not fit the encoder: {len(needed)} weights missing or of another shape: {_some(needed)}"
         )
     fitting = {name: value for name, value in state.items() if name in target and name not in other_shape}
-    numbers = {name: value for name, value in fitting.items() if target[name].is_floating_point()}
-    if broken := [
-        n for n, value in numbers.items() if not (value.is_floating_point() and value.float().isfinite().all())
-    ]:
-        raise NetworkError(
-            f"{source} holds {len(broken)} weights that are not finite floating numbers: {_some(broken)}"
-        )
+    if broken := [name for name, value in fitting.items() if not _is_finite(value, like=target[name])]:
+        raise NetworkError(f"{source} holds {len(broken)} weights that are not finite numbers: {_some(broken)}")
     module.load_state_dict(fitting, strict=False)
     findings = {
         "missing, left at random": missing,
@@ -101,6 +85,11 @@ def load_weights(
         "of no use": [name for name in state if name not in target],
     }
     return tuple(f"{source}: {len(n)} weights {what}: {_some(n)}" for what, n in findings.items() if n)
+
+
+def _is_finite(value: Tensor, like: Tensor) -> bool:
+    kinds = _FLOATING if like.is_floating_point() else (like.dtype,)
+    return value.dtype in kinds and bool(value.to(like.dtype).isfinite().all())
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:
