@@ -5,7 +5,9 @@ one more entry of FAULTS.
 """
 
 import errno
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -29,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # where pytest 
 
 from segmentation import checkpoints
 from segmentation.checkpoints import MANIFEST, STATE
+from segmentation.networks import build_unet
 from segmentation.storage import locked
 from segmentation.trainer import Trainer
 from tests.forked import run_on_cpu
@@ -58,7 +61,7 @@ class Fault:
     says: str  # regular expression of the last line of standard error; at status 0, of some line of standard output
     damage: Callable[[Path], object] = nothing  # gets that folder, before the command
     during: Callable[[], object] = nothing  # called in the process that trains; pickled, so a function of a module
-    options: str = "--resume"
+    options: str = "--resume"  # {root} is that folder
     fresh: bool = False  # whether `out` is not there yet
     status: int = 1
     mend: Callable[[Path], object] = nothing  # does what was said; then the command with --resume goes on
@@ -75,7 +78,7 @@ class Outcome(NamedTuple):
 
 def train(root: Path, options: str, during: Callable[[], object] = nothing) -> CompletedProcess[str]:
     """Train in a process of its own."""
-    words = f"{OPTIONS} --data {root / 'data'} --out {root / 'out'} {options}".split()
+    words = f"{OPTIONS} --data {root / 'data'} --out {root / 'out'} {options.format(root=root)}".split()
     return run_on_cpu(SCRIPT, *words, before=during)
 
 
@@ -212,8 +215,12 @@ class Hostile:
         return Path.touch, (self._path,)
 
 
+def assert_nothing_ran(root: Path) -> None:
+    assert not (root / "ran").exists(), "a file ran code"
+
+
 def mend_hostile(root: Path) -> None:
-    assert not (root / "ran").exists(), "a checkpoint ran code"
+    assert_nothing_ran(root)
     move_newest_away(root)
 
 
@@ -273,6 +280,22 @@ def be_read_only() -> None:
 
     opened = Path.open
     pytest.MonkeyPatch().setattr(Path, "open", refuse)
+
+
+def spoil_loss(number: int) -> None:
+    """Make the loss NaN in this process's step `number`, from 1."""
+    find, factors = Trainer._losses, itertools.chain([1.0] * (number - 1), [math.nan], itertools.repeat(1.0))
+
+    def spoilt(trainer: Trainer, *arguments: Any) -> dict[str, torch.Tensor]:
+        factor = next(factors)
+        return {name: factor * loss for name, loss in find(trainer, *arguments).items()}
+
+    pytest.MonkeyPatch().setattr(Trainer, "_losses", spoilt)
+
+
+def half_of_the_weights(root: Path) -> None:
+    network: Any = build_unet("tu-lcnet_050", "none", 2, (16, 16, 8, 8, 8)).network
+    torch.save(dict(list(network.encoder.model.state_dict().items())[::2]), root / "half.pt")
 
 
 LOCKS = ExitStack()
@@ -403,6 +426,38 @@ FAULTS = [
         status=130,
     ),
     Fault("killed", "", during=partial(at_step, 2, die), status=-signal.SIGKILL),
+    Fault(
+        "a loss that is NaN",
+        r"not finite in iteration 6: train anew with a lower --learning-rate than .*-00000004 is from before\.$",
+        during=partial(spoil_loss, 2),
+    ),
+    Fault(
+        "an encoder of fixed size",
+        "cannot be trained on images of 64x32 pixels, 2 in a batch: choose another --encoder",
+        fresh=True,
+        options="--encoder tu-swin_tiny_patch4_window7_224",
+    ),
+    Fault(
+        "batch-norm of a single value",
+        "cannot be trained on images of 32x32 pixels, 1 in a batch: choose another .*--size or --batch-size",
+        fresh=True,
+        options="--size 32 32 --batch-size 1",
+    ),
+    Fault(
+        "`--encoder-weights` that run code",
+        r"weights\.pt holds more than tensors and numbers, or is damaged",
+        fresh=True,
+        damage=lambda root: torch.save({"conv_stem.weight": Hostile(root / "ran")}, root / "weights.pt"),
+        options="--encoder-weights {root}/weights.pt",
+        mend=assert_nothing_ran,
+    ),
+    Fault(
+        "half of the `--encoder-weights`",
+        r"half\.pt does not fit the encoder: \d+ weights missing or of another shape: ",
+        fresh=True,
+        damage=half_of_the_weights,
+        options="--encoder-weights {root}/half.pt",
+    ),
     Fault(
         "a data worker killed",
         "a process that reads images was killed",
