@@ -1,8 +1,10 @@
 """examples/segmentation/data/checking.py: all that is wrong with the files, in one message."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -15,10 +17,12 @@ from segmentation.data.cityscapes import load_cityscapes
 from segmentation.data.datasets import VOID, DataError, Dataset
 from segmentation.data.pascal_voc import load_pascal_voc
 from segmentation.data.street import load_street
+from tests.forked import run_script
 from tests.miniature import make_cityscapes, make_pascal_voc, save_mat, save_palette_png
 from tests.splits import MadeSplit, numbered
 
 SIZE = (24, 32)
+SCRIPT = Path(__file__).parents[1] / "examples" / "train_camvid.py"
 
 
 @pytest.fixture
@@ -104,6 +108,37 @@ def test_an_image_that_cannot_be_read_is_told_once(tree: Path) -> None:
     (tree / "val" / "f2.png").write_bytes(b"%!PS-Adobe-3.0")
     (said,) = message(load_camvid(tree, SIZE))
     assert said.startswith(f"{tree}/val/f2.png cannot be read as an image: it is none of JPEG, ")
+
+
+def train(tree: Path, out: Path, *words: str) -> CompletedProcess[str]:
+    small = "--size 32 64 --encoder tu-lcnet_050 --encoder-weights none --iterations 2 --batch-size 2 --labelled 3"
+    return run_script(SCRIPT, "--data", tree, "--out", out, *small.split(), *words)
+
+
+def test_nothing_is_trained_on_data_that_cannot_be_used_up(tree: Path, tmp_path: Path) -> None:
+    (tree / "testannot" / "f1.png").unlink()  # read after the last iteration
+    done = train(tree, tmp_path / "out", "--method", "supervised")
+    assert done.returncode == 1
+    expected = f"train_camvid: 1 of 6 label maps of the test set are missing: {tree}/testannot/f1.png."
+    assert done.stderr.splitlines() == [expected]
+    assert not list(tmp_path.glob("out/**/log.csv"))
+
+
+def test_frames_without_a_label_map_are_trained_on(tree: Path, tmp_path: Path) -> None:
+    for index in (1, 3, 4):
+        (tree / "trainannot" / f"f{index}.png").unlink()
+    done = train(tree, tmp_path / "out", "--method", "supervised", "cowmix", "full")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "train_camvid: --method full needs a label map of every training image, but 3 of 6 have none, the first is f1: "
+        "leave full out of --method."
+    ]
+    assert not list(tmp_path.glob("out/**/log.csv"))
+    done = train(tree, tmp_path / "out", "--method", "cowmix")
+    assert done.returncode == 0, done.stderr
+    note = "CamVid: 3 of 6 training images have a label map; the others are unlabelled images."
+    assert note in done.stdout.splitlines()
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"] == [note]
 
 
 def test_published_data_sets_are_checked_too(tmp_path: Path) -> None:

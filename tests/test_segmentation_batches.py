@@ -152,3 +152,13 @@ def test_what_lies_outside_of_an_unlabelled_image_is_not_valid() -> None:
     assert valid.shape == (3, 1, 20, 30)
     assert valid.sum((1, 2, 3)).tolist() == [10 * 30] * 3
     assert (images <= 4 / 255 + 1e-6).all(1, keepdim=True).equal(valid)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_the_data_is_one_in_a_worker_too(workers: int) -> None:
+    def fail(_: int) -> torch.Tensor:
+        raise DataError("x.png cannot be read.", "cannot be read", "x.png")
+
+    crops = Crops(MadeSplit(3, fail, fail), range(3), (4, 4), (1, 1), labelled=False)
+    with pytest.raises(DataError, match=r"(^|DataError: )x.png cannot be read\.\s*$"):
+        Batches(crops, 2, 7, Shard(torch.device("cpu")), workers).draw()

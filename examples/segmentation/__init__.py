@@ -19,8 +19,8 @@ To add a method:
     A method without a teacher is an `Objective`, as in adversarial.py, which `Trainer._build` makes.
 
 To add a data set:
-    1. In data/NAME.py write a `Split` (data/datasets.py: `names`, `image`, `label`) and `load_NAME`, which returns a
-       `Dataset`.
+    1. In data/NAME.py write a `Split` (data/datasets.py: `names`, `image`, `check_image`, `label`) and `load_NAME`,
+       which returns a `Dataset`. Read images by data/decoding.py, label maps by data/label_maps.py.
     2. Add a function with its defaults to presets.py.
     3. Write examples/train_NAME.py, 15 lines as train_cityscapes.py: `load`, and `start(load, presets, __doc__)`.
     4. Test it in tests/test_NAME.py on a small copy of its layout, made by tests/miniature.py.
