@@ -139,6 +139,7 @@ def test_exif_behind_the_pixels_counts() -> None:
 
 
 @every_reader
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(10_000, 10_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
 def test_enormous_pictures_are_refused_before_they_are_decoded(
     size: tuple[int, int], read: Callable[[Encoded], object], monkeypatch: pytest.MonkeyPatch

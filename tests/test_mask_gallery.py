@@ -23,6 +23,7 @@ from mask_gallery import (
     read_image,
 )
 from segmentation.data.datasets import DataError
+from tests.encoded import png
 from tests.forked import run_script
 
 SCRIPT = Path(mask_gallery.__file__)
@@ -141,11 +142,12 @@ def test_bad_options_are_refused(options: dict[str, tuple[Path, ...]], message: 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     good = save_picture(tmp_path / "good.png", "RGB", (20, 20))
-    (tmp_path / "bad.png").write_text("no picture")
-    done = run(good, str(tmp_path / "bad.png"))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"mask_gallery: {tmp_path / 'bad.png'} cannot be read as an image: ")
-    assert len(done.stderr.splitlines()) == 1
+    for content in (b"no picture", png(10_000, 10_000, 8, 2, b"")[0]):
+        (tmp_path / "bad.png").write_bytes(content)
+        done = run(good, str(tmp_path / "bad.png"))
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"mask_gallery: {tmp_path / 'bad.png'} cannot be read as an image: ")
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_pictures_of_16_bits_are_refused(tmp_path: Path) -> None:
