@@ -21,6 +21,7 @@ from benchmarks import cpu
 from benchmarks.timing import Candidate, Plan, Result, attempt, measure
 from segmentation.config import Config
 from segmentation.data.camvid import load_camvid
+from segmentation.data.checking import check, parts_of
 from segmentation.data.street import load_street
 from segmentation.methods import MethodName
 from segmentation.trainer import Trainer
@@ -72,6 +73,7 @@ def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, R
         Results by method; the share of masks and mixing, or why there is none; peak memory of the process, bytes.
     """
     data = load_camvid(config.data[0], config.size) if config.data else load_street(config.size)
+    check(data.name, parts_of(data, range(len(data.train.names))))  # reads all images, so that no step does
     with tempfile.TemporaryDirectory() as folder:
         names: dict[MethodName, None] = dict.fromkeys(("supervised", method))
         trainers = {name: Trainer(replace(config, out=Path(folder)), data, name) for name in names}
