@@ -166,10 +166,11 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 def _with_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which, for "highest", torch multiplies as precisely as float32 does, however it is set."""
+    if precision != "highest":
+        return nullcontext()
     library: Any = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
-    if precision == "highest" and library is not None and library.matmul.fp32_precision in ("tf32", "bf16"):
-        return _ProductsInFloat64()
-    return nullcontext()
+    coarse = library is not None and library.matmul.fp32_precision in ("tf32", "bf16")
+    return _ProductsInFloat64() if coarse else nullcontext()
 
 
 class _ProductsInFloat64(TorchDispatchMode):

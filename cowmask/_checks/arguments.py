@@ -177,14 +177,16 @@ SETTINGS = {
 
 
 def setting(name: str, value: Any) -> float | list[float] | Tensor | None:
-    """Check a setting of a transform: return a number as a float, a range or a number for `values` as a list of floats.
+    """Check a setting of a transform. Return a number as a float, and a range as a list of floats.
 
     How many masks there will be is not known yet.
     """
     if name in ("sigma", "proportion", "area"):
         limits, per_mask = values(name, value, SETTINGS[name])
         bounds(name, limits, per_mask, SETTINGS[name])
-        return list(limits) if per_mask is None else per_mask
+        if per_mask is not None:
+            return per_mask
+        return limits[0] if is_number(value) else list(limits)
     return None if name == "aspect" and value is None else number(name, value, SETTINGS[name])
 
 
