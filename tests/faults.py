@@ -347,7 +347,7 @@ FAULTS = [
     ),
     Fault(
         "bytes in `metrics.json`",
-        "",
+        GOING_ON,
         status=0,
         damage=lambda root: (root / "out" / "metrics.json").write_bytes(b"\xff{"),
     ),
@@ -416,9 +416,22 @@ FAULTS = [
         mend=lambda root: (root / "out").unlink(),
     ),
     Fault("`--out` is read-only", r"Read-only file system: once this is mended", during=be_read_only),
-    Fault("no room for `options.json`", "File too large", fresh=True, during=partial(limit_files, 1_000)),
-    Fault("no room for TensorBoard's log", "File too large", during=partial(limit_files, 4_000)),
-    Fault("no room for a checkpoint", "File too large", during=partial(limit_files, 200_000)),
+    Fault(
+        "no room for `options.json`",
+        "options.json: File too large: once this is mended",
+        fresh=True,
+        during=partial(limit_files, 1_000),
+    ),
+    Fault(
+        "no room for TensorBoard's log",
+        "/out/cowmix: File too large: once this is mended",
+        during=partial(limit_files, 4_000),
+    ),
+    Fault(
+        "no room for a checkpoint",
+        "/state.pt: File too large: once this is mended",
+        during=partial(limit_files, 200_000),
+    ),
     Fault(
         "Ctrl-C",
         "interrupted: the same command with --resume goes on",

@@ -22,7 +22,7 @@ from segmentation.errors import one_sentence
 from segmentation.evaluation import Scores
 from segmentation.methods import build_methods
 from segmentation.pictures import save_panel
-from segmentation.storage import locked, write_whole
+from segmentation.storage import locked, naming, write_whole
 from segmentation.trainer import Outcome, Trainer
 
 Load = Callable[[Config], tuple[Dataset, list[str]]]  # returns also notes on the data for the user
@@ -66,7 +66,8 @@ def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, 
     """Print the table, and write metrics.json and the panel."""
     Console().print(results_table(config, data, outcomes))
     path, panel = config.out / outputs.METRICS, config.out / outputs.PANEL
-    save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
+    with naming(panel):
+        save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
     # Written last: a run that has metrics.json is finished.
     content = {"dataset": data.name, "notes": notes, **metrics(config, data, outcomes)}
     write_whole(path, json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")

@@ -35,11 +35,21 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of files say which one it was, or in which folder."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its place in one step: there is always the old one or the new one."""
     writing = path.with_name(path.name + WRITING)
     try:
-        with writing.open("wb") as file:
+        with naming(path), writing.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -29,7 +29,7 @@ from segmentation.networks import Segmenter, build_network, freeze_unused, rehea
 from segmentation.objectives import Consistency, LabelledLogits, Objective, StudentLogits, Totals
 from segmentation.outputs import TEACHER, options_of
 from segmentation.pictures import comparison_strips, evenly_spaced
-from segmentation.storage import write_tensors
+from segmentation.storage import naming, write_tensors
 from segmentation.tracking import trackers
 
 
@@ -280,8 +280,9 @@ class Trainer:
         )
 
     def _log(self, values: dict[str, float]) -> None:
-        for tracker in self.trackers:
-            tracker.log(values, step=self.progress.iteration)
+        with naming(self.folder):
+            for tracker in self.trackers:
+                tracker.log(values, step=self.progress.iteration)
 
     def _evaluate(self, data: Dataset, split: Split, keep: list[int]) -> tuple[Evaluation, Evaluation]:
         """Score student and teacher; the teacher's class maps of the images to keep are on every process."""
