@@ -141,7 +141,9 @@ def test_logs(data: Dataset, tmp_path: Path) -> None:
     assert set(torch.load(tmp_path / "cutmix" / "teacher.pt", weights_only=True))
 
 
-@pytest.mark.parametrize("option", ["labelled=0", "batch-size=0", "size=0 64", "ema=1", "threshold=5", "sigma=16 4"])
+@pytest.mark.parametrize(
+    "option", ["labelled=0", "batch-size=0", "size=0 64", "ema=1", "threshold=5", "sigma=16 4", "seed=-1"]
+)
 def test_options_that_make_no_sense_are_refused(option: str) -> None:
     name, value = option.split("=")
     with pytest.raises(ConfigError, match=f"^--{name} must"):
@@ -149,7 +151,7 @@ def test_options_that_make_no_sense_are_refused(option: str) -> None:
 
 
 def test_more_labels_than_images_are_refused(data: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="more than the 8 images"):
+    with pytest.raises(DataError, match="more than the 8 training images"):
         Trainer(replace(TINY, labelled=9, out=tmp_path), data, "supervised")
 
 

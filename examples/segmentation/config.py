@@ -120,6 +120,7 @@ class Config:
             "scale must be LOW HIGH with 0 < LOW <= HIGH": 0 < self.scale[0] <= self.scale[1],
             "window must be two lengths of at least 32 pixels": self.window is None or min(self.window) >= 32,
             "workers must be at least 0": self.workers >= 0,
+            "seed must be from 0 to 2147483647": 0 <= self.seed < 2**31,
             "adversarial-start must be in [0, 1]": 0 <= self.adversarial_start <= 1,
             "learning-rate must be above 0": self.learning_rate > 0,
             "encoder-rate must be at least 0": self.encoder_rate >= 0,
