@@ -24,6 +24,7 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,7 @@ from segmentation.checkpoints import MANIFEST, STATE
 from segmentation.networks import build_unet
 from segmentation.storage import locked
 from segmentation.trainer import Trainer
+from tests.encoded import IDS, RGB, encode, png
 from tests.forked import run_on_cpu
 from tests.miniature import make_camvid
 
@@ -168,7 +170,7 @@ def move_newest_away(root: Path) -> None:
 
 
 def changed(name: str, content: bytes | None) -> dict[str, Any]:
-    """Replace or remove (None) a file of the run; put it back to mend."""
+    """Replace or remove (None) a file in `out`, or beside it in ../data; put it back to mend."""
 
     def damage(root: Path) -> None:
         path = root / "out" / name
@@ -299,6 +301,7 @@ def half_of_the_weights(root: Path) -> None:
 
 
 LOCKS = ExitStack()
+JUNK = ("._frame0.png", "Thumbs.db", ".DS_Store")
 
 
 def lock(root: Path) -> None:
@@ -335,6 +338,53 @@ FAULTS = [
         r"/data is not a folder",
         damage=lambda root: (root / "data").rename(root / "moved"),
         mend=lambda root: (root / "moved").rename(root / "data"),
+    ),
+    Fault(
+        "a test image without its label map",
+        r"1 of 4 label maps of the test set are missing: /data/testannot/frame1.png\.$",
+        **changed("../data/testannot/frame1.png", None),
+    ),
+    Fault(
+        "a label map of another size",
+        r"/data/valannot/frame1.png is no label map of its image: it is 12x9, but /data/val/frame1.png is 64x32 ",
+        **changed("../data/valannot/frame1.png", encode(IDS).content),
+    ),
+    Fault(
+        "a label map in colours",
+        r"/data/testannot/frame1.png is no label map: expected one channel that holds ids, but its mode is RGB\.$",
+        **changed("../data/testannot/frame1.png", encode(RGB).content),
+    ),
+    Fault(
+        "a JPEG for a label map",
+        r"/data/testannot/frame1.png is a JPEG, which changes ids at the borders of objects: save label maps as PNG\.$",
+        **changed("../data/testannot/frame1.png", encode(IDS, "JPEG").content),
+    ),
+    Fault(
+        "an image cut off",
+        r"/data/test/frame3.png cannot be read as an image: ",
+        **changed("../data/test/frame3.png", encode(np.zeros((32, 64, 3), np.uint8)).content[:-30]),
+    ),
+    Fault(
+        "an image of 100 million pixels",
+        r"/data/train/frame2.png cannot be read as an image: it has more than 89,478,485 pixels, make it smaller\.$",
+        **changed("../data/train/frame2.png", png(10_000, 10_000, 8, 2, b"").content),
+    ),
+    Fault(
+        "PostScript named `.png`",
+        r"/data/train/frame2.png cannot be read as an image: it is none of JPEG, PNG, ",
+        **changed("../data/train/frame2.png", b"%!PS-Adobe-3.0 EPSF-3.0"),
+    ),
+    Fault(
+        "`frame0.jpg` beside `frame0.png`",
+        r"/data/train/frame0.jpg and frame0.png have the same name: which is it\? Keep one of them\.$",
+        damage=lambda root: (root / "data/train/frame0.jpg").write_bytes(b""),
+        mend=lambda root: (root / "data/train/frame0.jpg").unlink(),
+    ),
+    Fault(
+        "`._frame0.png` and `Thumbs.db` beside the images",
+        "",
+        status=0,
+        damage=lambda root: [(root / "data/train" / name).write_bytes(b"no picture") for name in JUNK],
     ),
     Fault("no `options.json`", "options.json is missing, so that nobody knows", **changed("cowmix/options.json", None)),
     Fault("bytes in `options.json`", "options.json is damaged, so that", **changed("cowmix/options.json", b"\xff\x00")),
