@@ -77,7 +77,7 @@ def test_one_message_has_all_problems_by_kind(tree: Path) -> None:
         "CamVid has files that cannot be used:",
         f"- {tree}/trainannot/f0.png holds the id 200: expected 0 to 11.",
         f"- 2 of 6 images of the training set cannot be read: {tree}/train/f3.png, {tree}/train/f4.png. The first: "
-        f"{tree}/train/f3.png cannot be read as an image: image file is truncated.",
+        f"{tree}/train/f3.png cannot be read as an image: image file is truncated, replace the file.",
         f"- 2 of 6 label maps of the validation set do not fit their images: {tree}/valannot/f0.png, "
         f"{tree}/valannot/f1.png. The first: {tree}/valannot/f0.png is no label map of its image: it is 64x48, but "
         f"{tree}/val/f0.png is 32x24 (width x height).",

@@ -173,5 +173,5 @@ def test_any_failure_of_the_decoder_is_one_sentence(monkeypatch: pytest.MonkeyPa
         raise RecursionError
 
     monkeypatch.setattr(ImageFile, "load", fail)
-    with pytest.raises(DataError, match=r"^a/picture cannot be read as an image: RecursionError\.$"):
+    with pytest.raises(DataError, match=r"^a/picture cannot be read as an image: RecursionError, replace the file\.$"):
         read_ids(LABEL)

@@ -111,7 +111,8 @@ def opened(file: Encoded) -> Iterator[tuple[Image.Image, Header]]:
     except UnidentifiedImageError as error:
         raise _unreadable(file, f"it is none of {', '.join(FORMATS)}, or its start is damaged") from error
     except Exception as error:  # on damaged files Pillow raises almost any exception
-        raise _unreadable(file, " ".join(str(error).split()).rstrip(".") or type(error).__name__) from error
+        problem = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise _unreadable(file, f"{problem}, replace the file") from error
 
 
 def upright(stored: Image.Image, header: Header) -> Image.Image:
