@@ -5,7 +5,7 @@ READY := $(VENV)/.installed
 ARGS ?=
 # A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
-CORE := architecture arguments batches consistency cuda draw_kernel engines kernels masks mix_kernel mixing operators \
+CORE := architecture arguments batches consistency cuda draw_kernel engines fused kernels launches masks mix_kernel mixing operators \
 	subclasses tables teacher teacher_contexts teacher_updates transforms
 
 .PHONY: train test check lint bench clean

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cowmask import _engines
 from cowmask._backends import use_triton
 from cowmask._checks import arguments
-from cowmask._engines import Batch, coarse, direct, spectral
+from cowmask._engines import Batch, coarse, direct, fused, spectral
 from cowmask._engines.definition import acts_as_gaussian
 from cowmask._operators import operator, read_numbers
 
@@ -55,22 +55,28 @@ def cow_masks(
     sigma_bounds = arguments.bounds("sigma", sigma, sigmas, arguments.POSITIVE)
     proportion_bounds = arguments.bounds("proportion", (low, high), proportions, arguments.FRACTION)
     in_pixels = arguments.sigma_in_pixels(sigma_bounds, spacing)
+    size = tuple(size)
     if method == "coarse" and not acts_as_gaussian(size, in_pixels):
         got = ", ".join(f"{low:g} to {high:g}" for low, high in in_pixels)
-        raise ValueError(
-            f'method="coarse" takes a sigma from 1 pixel to half of each axis, got {got} for {tuple(size)}'
-        )
-    triton = use_triton(backend, device)
-    masks = torch.empty((n, *size), dtype=torch.bool, device=device)
+        raise ValueError(f'method="coarse" takes a sigma from 1 pixel to half of each axis, got {got} for {size}')
+    triton = use_triton(backend, device, products=True)
+    if method == "auto":
+        method = _engines.fastest(n, size, in_pixels, device, drawn=noise is None)
     with _without_autocast(device), _with_precision(precision, device):
+        if triton and method == "spectral" and noise is None:
+            masks = torch.empty((n, 1, *size), dtype=torch.uint8, device=device)
+            plan = fused.plan(size, tuple(spacing), in_pixels, precision, masks.device)
+            if plan is not None:
+                values = (*sigma_bounds, _on(device, sigmas)), (*proportion_bounds, _on(device, proportions))
+                fused.draw(masks, plan, _seed(generator, device), *values)
+                return masks.view(torch.bool)
+        masks = torch.empty((n, *size), dtype=torch.bool, device=device)
         sigma_per_mask = _values(sigma_bounds, sigmas, n, generator, device, log=True)
         proportion_per_mask = None
         if proportion_bounds != (0.5, 0.5):
             proportion_per_mask = _values(proportion_bounds, proportions, n, generator, device)
         draw_noise = partial(torch.randn, generator=generator, device=device, dtype=torch.float32)
-        batch = Batch(tuple(size), spacing, sigma_per_mask, in_pixels, proportion_per_mask, noise, draw_noise)
-        if method == "auto":
-            method = _engines.fastest(batch)
+        batch = Batch(size, spacing, sigma_per_mask, in_pixels, proportion_per_mask, noise, draw_noise)
         if method == "direct":
             direct.draw(masks, batch)
         elif method == "coarse":
@@ -100,6 +106,13 @@ def box_masks(
 ) -> Tensor:
     low, high, *aspect = read_numbers(area_and_aspect, area_and_aspect_tensor)
     area_bounds = arguments.bounds("area", (low, high), areas, arguments.FRACTION)
+    if use_triton("auto", device):
+        from cowmask.kernels.boxes import launch_boxes  # here, since everything works without Triton
+
+        masks = torch.empty((n, 1, *size), dtype=torch.uint8, device=device)
+        area_range = (*area_bounds, _on(device, areas))
+        launch_boxes(masks, _seed(generator, device), area_range, aspect[0] if aspect else None, n_boxes, clip=clip)
+        return masks.view(torch.bool)
     area_per_mask = _values(area_bounds, areas, n, generator, device)
     area_per_box = (area_per_mask[:, None] / n_boxes).expand(n, n_boxes)
     sides = _box_sides(area_per_box, size, aspect[0] if aspect else None, clip, generator)  # one (n, n_boxes) per axis
@@ -134,6 +147,12 @@ def constant_masks(
     apart: Tensor | None,  # noqa: ARG001
 ) -> Tensor:
     (concentration,) = read_numbers(alpha, alpha_tensor)
+    if use_triton("auto", device):
+        from cowmask.kernels.constants import launch_constants
+
+        weight = torch.empty(n, dtype=torch.float32, device=device)
+        launch_constants(weight, _seed(generator, device), concentration)
+        return weight.view(n, 1, *[1] * dims)
     # torch's Beta distribution takes no generator. So the weight is b / (a + b) of two Gamma(alpha) numbers, each
     # Gamma(alpha + 1) * uniform^(1 / alpha). They are kept as logarithms, since they underflow for a small alpha, and
     # in float32, since not every device has float64.
@@ -185,6 +204,17 @@ class _ProductsInFloat64(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def _seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Draw the seed (1,) of a kernel's own numbers, on the device: so replays of a captured graph draw new ones."""
+    return torch.empty(1, dtype=torch.int64, device=device).random_(generator=generator)
+
+
+def _on(device: torch.device, per_mask: Tensor | None) -> Tensor | None:
+    """Return per-mask values (n,), if there are any, on a device, without waiting for it."""
+    # A device reads pinned memory when its turn comes: perhaps after the caller's next change. So copy first.
+    return per_mask if per_mask is None or device.type == "cpu" else per_mask.clone().to(device, non_blocking=True)
+
+
 def _values(
     bounds: tuple[float, float],
     per_mask: Tensor | None,
@@ -196,8 +226,8 @@ def _values(
 ) -> Tensor:
     """Return per-mask values (n,) float32: those given, or drawn uniformly (or log-uniformly) between the bounds."""
     low, high = bounds
-    if per_mask is not None:
-        return per_mask.to(device, non_blocking=True)
+    if (given := _on(device, per_mask)) is not None:
+        return given
     if low == high:
         return torch.full((n,), low, dtype=torch.float32, device=device)
     values = torch.empty(n, dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""The kernel that draws, against Listing 1 and against the spectral engine in torch. See `tests/kernels.py`."""
+"""The kernel of the last product, against Listing 1 and the spectral engine in torch. See `tests/kernels.py`."""
 
 import math
 import weakref
@@ -34,7 +34,7 @@ SAME_NOISE = [
 def test_same_masks_as_listing_1_from_the_same_noise(
     size: tuple[int, ...], sigma: float, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spy = spy_on(monkeypatch, draw, "draw_kernel")
+    spy = spy_on(monkeypatch, draw, "product_kernel")
     noise = some_noise(size, pixels=200_000 if len(size) > 1 else 10_000)  # one axis makes for idle programs
     wrong = wrong_pixels(noise, sigma, 0.3, "spectral", backend="triton", precision=precision, device=DEVICE.type)
     assert spy.launches > 0
@@ -69,17 +69,17 @@ def test_every_size_is_covered_and_nothing_beyond(side: int, sigma: float) -> No
 
 def test_rows_beyond_a_masks_own_are_not_read() -> None:
     size, k = (256, 64), 160
-    lines = torch.randn(3, k, 64, device=DEVICE)
-    n_rows = torch.tensor([160, 7, 0], dtype=torch.int32, device=DEVICE)
+    lines = torch.randn(3, 1, k, 64, device=DEVICE)
+    n_rows, threshold = torch.tensor([160, 7, 0], device=DEVICE), torch.tensor([0.1, -0.2, 0.3], device=DEVICE)
     for row, count in enumerate(n_rows.tolist()):
-        lines[row, count:] = 0
-    threshold = torch.tensor([0.1, -0.2, 0.3], device=DEVICE)
-    expected = basis.dct_basis(256, k, DEVICE) @ lines > threshold[:, None, None]
-    lines[1, 64:] = torch.nan  # beyond the 32 pairs of frequencies that are read at a time
+        lines[row, :, count:] = 0
+    expected = basis.dct_basis(256, k, DEVICE) @ lines > threshold[:, None, None, None]
+    lines[1, :, 64:] = torch.nan  # beyond the 32 pairs of frequencies that are read at a time
     lines[2] = torch.nan
-    found = torch.empty(3, *size, dtype=torch.bool, device=DEVICE)
-    cosines = basis.upper_half(256, k, torch.float32, draw.PAIRS, DEVICE)
-    draw.launch_draw(found, cosines, lines, threshold, n_rows)
+    found = torch.empty(3, 1, *size, dtype=torch.bool, device=DEVICE)
+    cosines = basis.upper_half(256, k, torch.float32, draw.BLOCK_PAIRS, DEVICE)
+    states = torch.stack((threshold, n_rows, n_rows, torch.full_like(threshold, math.prod(size))), 1)
+    draw.launch_product(found, cosines, lines, states)
     assert (found != expected).sum() <= 2  # rounding
 
 
@@ -91,26 +91,6 @@ def test_a_row_is_the_same_whatever_the_others_are() -> None:
             1, (200, 90), float(sigmas[row]), noise=noise[row, None], backend="triton", precision="highest"
         )
         assert (alone != together[row]).sum() <= 1  # rounding
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_seed_gives_the_masks_of_the_other_backend_in_chunks_too(
-    precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def drawn(backend: str) -> Tensor:
-        torch.manual_seed(3)
-        options: dict[str, Any] = {"backend": backend, "method": "spectral", "precision": precision, "device": DEVICE}
-        return cow_masks(5, (96, 80), (3, 9), (0.2, 0.8), **options)
-
-    whole = drawn("triton")
-    monkeypatch.setattr(spectral, "WORKSPACE_BYTES", 2**14)
-    spy = spy_on(monkeypatch, draw, "draw_kernel")
-    in_chunks = drawn("triton")
-    assert spy.launches > 1
-    assert (in_chunks != drawn("torch")).float().mean() < 0.0003
-    monkeypatch.undo()
-    assert (whole != drawn("torch")).float().mean() < 0.0003
-    assert (whole != drawn("auto")).float().mean() < 0.0003
 
 
 @pytest.mark.parametrize("backend", ["torch", "triton"])
@@ -126,30 +106,13 @@ def test_a_row_is_the_same_in_whatever_chunk_it_is(backend: str, monkeypatch: py
         assert (drawn() != whole).sum() <= 5  # rounding
 
 
-def test_the_kernel_gets_what_the_precision_says_and_no_more_rows_than_are_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[tuple[torch.dtype, list[int]]] = []
-    launch = draw.launch_draw
-
-    def spy(out: Tensor, cosines: Tensor, lines: Tensor, threshold: Tensor, n_rows: Tensor) -> None:
-        seen.append((lines.dtype, n_rows.tolist()))
-        launch(out, cosines, lines, threshold, n_rows)
-
-    monkeypatch.setattr(draw, "launch_draw", spy)
-    for precision in PRECISIONS:
-        cow_masks(2, (200, 90), torch.tensor([3.0, 12.0]), backend="triton", precision=precision, device=DEVICE)
-    kept = [math.floor(200 * math.sqrt(2 * math.log(100)) / (math.pi * sigma)) + 1 for sigma in (3, 12)]
-    assert seen == [(torch.float16, kept), (torch.float32, kept)]
-
-
 def test_what_the_workspace_does_not_count_is_freed_before_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     freed: list[weakref.ref[Tensor]] = []
     launched: list[bool] = []
-    gaussian_gains, scale, launch = gains.gaussian_gains, spectral._to_unit_variance, draw.launch_draw
+    tap_gains, scale, launch = gains.tap_gains, spectral._to_unit_variance, draw.launch_product
 
     def remember_gains(*arguments: Any) -> Tensor:
-        made = gaussian_gains(*arguments)
+        made = tap_gains(*arguments)
         freed.append(weakref.ref(made))
         return made
 
@@ -161,10 +124,10 @@ def test_what_the_workspace_does_not_count_is_freed_before_the_kernel(monkeypatc
         launched.append(all(tensor() is None for tensor in freed))
         launch(*arguments)
 
-    monkeypatch.setattr(spectral, "gaussian_gains", remember_gains)
+    monkeypatch.setattr(spectral, "tap_gains", remember_gains)
     monkeypatch.setattr(spectral, "_to_unit_variance", remember_coefficients)
-    monkeypatch.setattr(draw, "launch_draw", look)
-    cow_masks(2, (64, 70), 4, 0.3, backend="triton", device=DEVICE)
+    monkeypatch.setattr(draw, "launch_product", look)
+    cow_masks(2, (64, 70), 4, 0.3, noise=torch.randn(2, 1, 64, 70, device=DEVICE), backend="triton")
     assert launched == [True]
     assert len(freed) == 2
 
@@ -175,7 +138,7 @@ def test_chunks_fit_into_the_workspace() -> None:
         each = spectral.workspace(size, counts, 2)
         assert each >= 2 * math.prod(counts) + 2 * counts[0] * math.prod(size[1:]) or len(size) == 1
         for n in (1, 7, 300):
-            chunks = spectral._row_chunks(n, each)
+            chunks = spectral.row_chunks(n, each)
             assert [row for chunk in chunks for row in range(n)[chunk]] == list(range(n))
             for rows in (chunk.stop - chunk.start for chunk in chunks):
                 assert rows * each <= spectral.WORKSPACE_BYTES or rows == 1
@@ -210,6 +173,7 @@ def test_highest_precision_multiplies_as_float32_does_whatever_torch_is_set_to_d
     # Their sum is 1. In float32 it is 0 in two of three orders.
     factors = torch.tensor([[[1e9, -1e9, 1.0], [1e9, 1.0, -1e9], [1.0, 1e9, -1e9]]], device=DEVICE)
     synthesise, ones = basis.synthesise, torch.ones(1, 3, 1, device=DEVICE)
+    noise = torch.randn(1, 1, 32, 32, device=DEVICE)
 
     def spy(*arguments: Any, **options: Any) -> Tensor:
         exact = [bool((product == 1).all()) for product in (factors @ ones, factors[0] @ ones[0])]
@@ -223,17 +187,17 @@ def test_highest_precision_multiplies_as_float32_does_whatever_torch_is_set_to_d
             settings.fp32_precision = setting
             for backend in ("torch", "triton"):
                 for precision in PRECISIONS:
-                    cow_masks(1, (32, 32), 3, backend=backend, precision=precision, method="spectral", device=DEVICE)
+                    cow_masks(1, (32, 32), 3, noise=noise, backend=backend, precision=precision, method="spectral")
     finally:
         settings.fp32_precision = before
     assert seen == [("tf32", False, False), ("tf32", True, True)] * 2 + [("ieee", False, False)] * 4
 
 
 def test_the_names_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = spy_on(monkeypatch, draw, "draw_kernel")
+    noise, spy = torch.randn(2, 1, 48, 40, device=DEVICE), spy_on(monkeypatch, draw, "product_kernel")
     for backend, launches in {"torch": 0, "auto": DEVICE.type == "cuda", "triton": 1}.items():
         spy.launches = 0
-        cow_masks(2, (48, 40), 3, backend=backend, device=DEVICE)
+        cow_masks(2, (48, 40), 3, noise=noise, backend=backend)
         assert spy.launches == launches
     with pytest.raises(ValueError, match="spectral method only"):
         cow_masks(2, (48, 40), 3, backend="triton", method="direct", device=DEVICE)

@@ -19,9 +19,12 @@ from cowmask import _backends, cow_masks, erase, mix
 from cowmask.mixing import mix_batch
 from tests.kernels import DEVICE, ON_GPU, Recorder, marks
 
+ROOT = Path(__file__).parents[1]
 pytestmark = marks
 mix_kernel = pytest.importorskip("cowmask.kernels.mix")
 draw_kernel = pytest.importorskip("cowmask.kernels.draw")
+prepare_kernel = pytest.importorskip("cowmask.kernels.prepare")
+boxes_kernel = pytest.importorskip("cowmask.kernels.boxes")
 resources = pytest.importorskip("tests.resources")
 
 
@@ -153,59 +156,215 @@ def test_mix_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last(
 
 
 @without_gpu
-def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last() -> None:
+def test_the_last_product_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last() -> None:
     height, width, line, count, index = 70_001, 80_010, 80_016, 30_001, 3  # the middle row is its own mirror image
     half, columns, rows, pairs = 35_001, -(-width // 64), -(-35_001 // 64), 15_008
-    seen = Recorder(
-        {"out": "*u8", "basis": "*fp16", "lines": "*fp16", "threshold": "*fp32", "alive": "*i32"}, {"alive": count}
-    )
+    tensors = {"out_ptr": "*u8", "rows_ptr": "*fp16", "lines_ptr": "*fp16", "states_ptr": "*fp32"}
+    seen = Recorder(tensors, {"states_ptr": count})
     seen.run(
-        draw_kernel.draw_kernel,
+        draw_kernel.product_kernel,
         program=index * rows * columns + rows * columns - 1,  # the last tile of a mask, so of the middle of the rows
+        depth=1,
         height=height,
-        width=width,
+        width_in_units=width // 2,
         half=half,
-        pairs=pairs,
+        blocks_of_pairs=pairs // 32,
         count=count,
-        line=line,
-        precision="tf32",
-        block_h=64,
-        block_w=64,
-        block_k=32,
+        line_in_units=line // 16,
+        parts=3,
+        pixels=float(height * width),
+        PARTS=4,
+        ALIGN=2,
+        ALIGN_LINE=16,
+        BLOCK_H=64,
+        BLOCK_W=64,
+        BLOCK_PAIRS=32,
     )
 
     column, row = np.arange((columns - 1) * 64, line), np.arange((rows - 1) * 64, half)
     pair = np.arange(pairs - 32, pairs)  # of the last step of the loop
-    even_cosine, odd_cosine = seen.loads["basis"][-2:]
+    even_cosine, odd_cosine = seen.loads["rows_ptr"][-2:]
     assert list(even_cosine) == list((row[:, None] * pairs + pair).ravel())
     assert list(odd_cosine) == list(((half + row[:, None]) * pairs + pair).ravel())
-    for parity, lines in enumerate(seen.loads["lines"][-2:]):
+    for parity, lines in enumerate(seen.loads["lines_ptr"][-2:]):
         frequency = 2 * pair[2 * pair + parity < count] + parity
         assert list(lines) == list(((index * count + frequency[:, None]) * line + column).ravel())
-    column = column[column < width]
-    upper, lower = seen.stores["out"]
+    assert sorted(np.concatenate(seen.loads["states_ptr"])) == [index * 6 + i for i in (0, 1, 3, 4, 5)]
+    assert_rows_and_mirror_images(seen, index, height, width, row, column[column < width])
+
+
+def assert_rows_and_mirror_images(
+    seen: Recorder, index: int, height: int, width: int, row: np.ndarray[Any, Any], column: np.ndarray[Any, Any]
+) -> None:
+    """Check that the last stores are those of some rows of the upper half of a mask and of their mirror images."""
+    upper, lower = seen.stores["out_ptr"][-2:]
     assert list(upper) == list(((index * height + row[:, None]) * width + column).ravel())
     mirrored = index * height + height - 1 - row[row < height // 2]
     assert list(lower) == list((mirrored[:, None] * width + column).ravel())
 
 
-def test_compiled_code_is_what_it_is_meant_to_be() -> None:
+@without_gpu
+def test_draw_reaches_elements_beyond_2_to_the_31_and_none_beyond_the_last() -> None:
+    height, width, index, depth, pairs, k, half = 2_101, 80_010, 40_007, 5, 16, 64, 1_088
+    strips = -(-width // 128)
+    tensors = {"out_ptr": "*u8", "workspace_ptr": "*fp16", "coefficients_ptr": "*fp16", "states_ptr": "*fp32"}
+    seen = Recorder(tensors, {"states_ptr": k})
+    seen.run(
+        draw_kernel.draw_kernel,
+        program=index * strips + strips - 1,
+        depth=depth,
+        height=height,
+        width_in_units=width // 2,
+        rows_each=1_088,
+        half=half,
+        parts=1,
+        columns_end=2_200_000,
+        coefficients_start=3_300_000,
+        pixels=float(depth * height * width),
+        PAIRS=pairs,
+        K=k,
+        PARTS=1,
+        ALIGN=2,
+        BLOCK_H=64,
+        BLOCK_W=128,
+        BLOCK_K=32,
+        STAGES=2,
+    )
+
+    first = 3_300_000 * 1024 + index * 2 * pairs * k
+    columns = np.arange(32)
+    for parity, steps in enumerate(np.split(np.array(seen.loads["coefficients_ptr"]), 2)):
+        for step, loaded in enumerate(steps):
+            rows = 2 * np.arange(pairs)[:, None] + parity
+            assert list(loaded) == list((first + rows * k + 32 * step + columns).ravel())
+    basis, cosines = seen.loads["workspace_ptr"][:4], seen.loads["workspace_ptr"][4:]
+    column = np.arange((strips - 1) * 128, strips * 128)
+    assert {int(place) for loaded in basis for place in loaded} == set((column[:, None] * k + np.arange(k)).ravel())
+    rows = np.arange(half)
+    place = 2_200_000 * 1024 + rows[:, None] * pairs + np.arange(pairs)
+    assert list(np.concatenate(cosines[::2])) == list(place.ravel())
+    assert list(np.concatenate(cosines[1::2])) == list((place + half * pairs).ravel())
+    row = np.arange(1_024, (height + 1) // 2)
+    assert_rows_and_mirror_images(seen, index, height, width, row, column[column < width])
+    assert set(np.concatenate(seen.loads["states_ptr"])) == {index // depth * 4 + i for i in range(4)}
+
+
+@without_gpu
+@pytest.mark.parametrize("part", ["table", "coefficients"])
+def test_prepare_writes_elements_beyond_2_to_the_31_and_none_beyond_the_last(part: str) -> None:
+    pairs, k, planes, index, plane, tiles_end = 32, 64, 8, 70_000, 7, 2_200_000
+    tiles = pairs // 16 * k // 32
+    in_table = part == "table"
+    tensors = {"workspace_ptr": "*fp16", "states_ptr": "*fp32", "seed_ptr": "*i64"}
+    seen = Recorder(tensors, {"seed_ptr": 3})
+    seen.run(
+        prepare_kernel.prepare_kernel,
+        program=tiles_end - 1 if in_table else tiles_end + (index * planes + plane) * tiles + tiles - 1,
+        sigmas_ptr=None,
+        proportions_ptr=None,
+        columns_end=4,
+        rows_end=8,
+        tables_end=tiles_end,
+        first=0,
+        planes=planes,
+        half=64,
+        depth=10,
+        height=64,
+        width=128,
+        count_d=planes,
+        count_h=2 * pairs,
+        count_w=k,
+        step_d=0.1,
+        step_h=0.1,
+        step_w=0.1,
+        cutoff=4.6,
+        log_sigma=0.0,
+        log_sigma_range=0.0,
+        proportion=0.5,
+        proportion_range=0.0,
+        PAIRS=pairs,
+        K=k,
+    )
+
+    if in_table:
+        (written,) = seen.stores["workspace_ptr"]
+        assert list(written) == list(range((tiles_end - 1) * 1024, tiles_end * 1024))
+        assert not seen.stores["states_ptr"]
+        return
+    rows, columns = np.arange(32, 64), np.arange(32, 64)
+    plane_start = tiles_end * 1024 + (index * planes + plane) * 2 * pairs * k
+    for parity, written in enumerate(seen.stores["workspace_ptr"]):
+        assert list(written) == list((plane_start + rows[parity::2, None] * k + columns).ravel())
+    (sums,) = seen.stores["states_ptr"]
+    assert list(sums) == [index * (planes * tiles + 3) + 3 + plane * tiles + tiles - 1]
+
+
+@without_gpu
+def test_boxes_reach_elements_beyond_2_to_the_31_and_none_beyond_the_last() -> None:
+    depth, height, words, index = 3, 1_001, 1_010, 5_000  # of four pixels
+    tiles_w, tiles_h = -(-words // 128), -(-depth * height // 32)
+    seen = Recorder({"out_ptr": "*i32", "seed_ptr": "*i64"}, {})
+    seen.run(
+        boxes_kernel.boxes_kernel,
+        program=(index + 1) * tiles_w * tiles_h - 1,
+        areas_ptr=None,
+        n_boxes=2,
+        depth=depth,
+        height=height,
+        width_in_units=words // 2,
+        area=0.2,
+        area_range=0.5,
+        relative_aspect=0.0,
+        AXES=3,
+        HAS_ASPECT=False,
+        CLIP=False,
+        ALIGN=8,
+        WORD=4,
+        ROWS=32,
+        COLUMNS=128,
+    )
+    row, column = np.arange((tiles_h - 1) * 32, depth * height), np.arange((tiles_w - 1) * 128, words)
+    (written,) = seen.stores["out_ptr"]
+    assert list(written) == list(((index * depth * height + row[:, None]) * words + column).ravel())
+
+
+def compiled(card: str, main_cases: str) -> list[Any]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    code = "import json; from tests import resources; print(json.dumps(resources.compiled()))"
-    command, root = [sys.executable, "-c", code], Path(__file__).parents[1]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=root).stdout
-    rows = [resources.Compiled(*row) for row in json.loads(printed)]
-    assert len({(row.kernel, row.case) for row in rows}) == 14
+    what = f"resources.compiled({card!r}, main_cases={main_cases})"
+    command, root = [sys.executable, "-c", f"import json; from tests import resources; print(json.dumps({what}))"], ROOT
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    assert done.returncode == 0, done.stderr
+    return [resources.Compiled(*row) for row in json.loads(done.stdout)]
+
+
+def test_compiled_code_is_what_it_is_meant_to_be() -> None:
+    rows = compiled(resources.HOPPER, "False")
+    assert len({(row.kernel, row.case) for row in rows}) == 22
     for row in rows:
-        is_odd = "odd" in row.case
+        is_odd = "odd" in row.case or "321" in row.case
         assert row.spilled == 0
-        assert row.programs >= 2
-        assert is_odd or row.widest_load == 16
-        assert is_odd or "321" in row.case or row.widest_store == 16
+        assert row.programs >= (1 if "1-4" in row.case else 2)
         if row.kernel == "mix":
             assert row.shared == 0
-        if row.kernel == "draw" and row.case.endswith("high"):
-            assert row.matrix_product.startswith("m")
+        if row.kernel in ("mix", "draw", "product"):
+            assert "odd" in row.case or row.widest_load == 16
+        if row.kernel != "constants":
+            assert is_odd or row.widest_store == 16
+        if row.kernel == "draw":
+            assert row.matrix_product.startswith("m64")
+
+
+@pytest.mark.parametrize("card", ["sm_80", "sm_86", "sm_89", "sm_120", "gfx90a", "gfx942", "gfx1100"])
+def test_compiled_for_other_cards_too(card: str) -> None:
+    rows = compiled(card, "True")
+    assert [row.kernel for row in rows] == ["prepare", "draw", "boxes", "boxes", "mix", "mix"]
+    for row in rows:
+        assert row.spilled == 0
+        if card.startswith("sm"):
+            assert row.programs >= 2
+            assert "321" in row.case or row.widest_store == 16
+        if card.startswith("sm") and row.kernel == "draw":
+            assert row.matrix_product == "m16n8k16"
 
 
 def test_mix_reads_less_twice_where_features_are_larger_and_elements_wider() -> None:

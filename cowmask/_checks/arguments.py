@@ -157,9 +157,9 @@ def spacing_per_axis(value: Any, dims: int | None = None) -> list[float]:
     return [number(f"spacing[{axis}]", item, POSITIVE) for axis, item in enumerate(value)]
 
 
-def sigma_in_pixels(sigma: tuple[float, float], spacing: Sequence[float]) -> list[tuple[float, float]]:
+def sigma_in_pixels(sigma: tuple[float, float], spacing: Sequence[float]) -> tuple[tuple[float, float], ...]:
     """Return the bounds of sigma along each axis, in pixels, of bounds in units of the spacing."""
-    in_pixels = [(sigma[0] / step, sigma[1] / step) for step in spacing]
+    in_pixels = tuple([(sigma[0] / step, sigma[1] / step) for step in spacing])
     for axis, (low, high) in enumerate(in_pixels):
         SIGMA.check("sigma" if spacing[axis] == 1 else f"sigma / spacing[{axis}], in pixels,", low, high)
     return in_pixels

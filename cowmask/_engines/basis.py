@@ -45,7 +45,7 @@ def dct_basis(
 
 
 def upper_half(length: int, k: int, dtype: torch.dtype, pairs: int, device: torch.device) -> Tensor:
-    """Return the upper half of the first `k` DCT-II vectors, even and odd ones apart, (2, half, k / 2).
+    """Return the upper half of the first `k` DCT-II vectors, minus the even ones and the odd ones, (2, half, k / 2).
 
     Columns of zeros make k / 2 a multiple of `pairs`.
     """
@@ -75,7 +75,8 @@ def _dct_basis(length: int, k: int, dtype: torch.dtype, aligned: int) -> Tensor:
 def _upper_half(length: int, k: int, dtype: torch.dtype, pairs: int) -> Tensor:
     upper = _dct_basis(length, k, torch.float32, 1)[: (length + 1) // 2]
     upper = torch.nn.functional.pad(upper, (0, -k % (2 * pairs)))
-    return upper.unflatten(1, (-1, 2)).permute(2, 0, 1).to(dtype).contiguous()
+    even, odd = upper.unflatten(1, (-1, 2)).unbind(2)
+    return torch.stack((-even, odd)).to(dtype)
 
 
 def cosines(rows: range, columns: range, period: int) -> Tensor:

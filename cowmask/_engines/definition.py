@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     size: tuple[int, ...]
     spacing: Sequence[float]
     sigma: Tensor  # (n,), in units of the spacing
-    bounds_in_pixels: list[tuple[float, float]]  # of sigma along each axis; known without waiting for a device
+    bounds_in_pixels: Sequence[tuple[float, float]]  # of sigma along each axis; known without waiting for a device
     proportion: Tensor | None  # (n,); None means one half for all masks, whose threshold is zero
     noise: Tensor | None  # (n, 1, *size); None means that the engine draws its own
     draw_noise: DrawNoise

@@ -71,7 +71,7 @@ def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None
     # On a CPU, torch stores the field, too. On a GPU it is not counted, so that chunks, and masks from a seed, are the
     # same for torch and the kernel, which stores none.
     field_bytes = 4 * math.prod(size) if out.device.type == "cpu" else 0
-    for rows in _row_chunks(len(out), workspace(size, counts, dtype.itemsize) + field_bytes):
+    for rows in row_chunks(len(out), workspace(size, counts, dtype.itemsize) + field_bytes):
         chunk = batch if rows == slice(0, len(out)) else batch.rows(rows)  # slicing costs a small mask 5% of its time
         # 1. The gains, and with them the coefficients of the blurred field.
         if cutoff is None:
@@ -93,7 +93,7 @@ def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None
         _write_by_kernel(out[rows], coefficients, std, kept, chunk.proportion)
 
 
-def _row_chunks(n: int, bytes_each: int) -> list[slice]:
+def row_chunks(n: int, bytes_each: int) -> list[slice]:
     """Split n rows into the fewest chunks that fit the workspace, of about equal size."""
     at_once = max(1, WORKSPACE_BYTES // bytes_each)
     if n <= at_once:
@@ -113,14 +113,16 @@ def _write_by_torch(out: Tensor, coefficients: Tensor, proportion: Tensor | None
 
 
 def _write_by_kernel(out: Tensor, coefficients: Tensor, std: Tensor, n_rows: Tensor, proportion: Tensor | None) -> None:
-    """Write where the fields of `std` (n,) exceed their thresholds, without storing the fields."""
+    """Write where the fields of `std` (n,), 0 or 1, exceed their thresholds, without storing the fields."""
     from cowmask.kernels import draw as kernel  # here, since everything works without Triton
 
     size, k = out.shape[1:], coefficients.shape[1]
-    threshold = torch.zeros_like(std) if proportion is None else thresholds(std, proportion)
+    threshold = torch.zeros_like(std) if proportion is None else thresholds(torch.ones_like(std), proportion)
+    states = torch.stack((threshold, n_rows, n_rows, std * size.numel()), 1)
     lines = basis.synthesise(coefficients, size, first=2, aligned=kernel.ALIGNED if len(size) == 2 else 1)
-    cosines = basis.upper_half(size[0], k, coefficients.dtype, kernel.PAIRS, out.device)
-    kernel.launch_draw(out, cosines, lines, threshold, n_rows)
+    cosines = basis.upper_half(size[0], k, coefficients.dtype, kernel.BLOCK_PAIRS, out.device)
+    out, lines = (x.view(len(out), 1, x.shape[1], -1) for x in (out.view(torch.uint8), lines))
+    kernel.launch_product(out, cosines, lines, states)
 
 
 def _to_unit_variance(coefficients: Tensor, size: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
