@@ -27,7 +27,7 @@ def _keep_bodies() -> None:
         BODIES.setdefault(str(name), function)  # the first; gradients come later
         implement(library, name, function, *others, **options)
 
-    torch.library.Library.impl = keep  # type: ignore[method-assign]
+    torch.library.Library.impl = keep  # type: ignore[method-assign, assignment]
 
 
 class Launches(TorchDispatchMode):
@@ -110,16 +110,18 @@ def launches() -> dict[str, list[str]]:
     for module in (_draw, mixing):
         for name in BODIES.keys() & vars(module).keys():
             setattr(module, name, BODIES[name])
-    _backends._problem = lambda *_: None
-    _backends._multiplies = lambda _: True
-    draw._card = lambda _: (227 * 1024, True)  # an H100's
-    torch.cuda.device_of = lambda _: nullcontext()  # type: ignore[assignment]
-    torch.cuda.is_current_stream_capturing = lambda: False
-    basis.cached_on = lambda device, table, *arguments: torch.empty_like(table(*arguments), device=device)
-    read_bounds = arguments.bounds  # of tensors whose values are known
-    arguments.bounds = lambda name, ends, per_mask, interval: (
-        read_bounds(name, ends, per_mask, interval) if per_mask is None else (4.0, 16.0)
-    )
+    stand_ins: list[tuple[Any, str, Any]] = [
+        (_backends, "_problem", lambda *_: None),
+        (_backends, "_multiplies", lambda _: True),
+        (draw, "_card", lambda _: (227 * 1024, True)),  # an H100's
+        (torch.cuda, "device_of", lambda _: nullcontext()),
+        (torch.cuda, "is_current_stream_capturing", lambda: False),
+        (basis, "cached_on", lambda device, table, *values: torch.empty_like(table(*values), device=device)),
+        # A fake tensor's values cannot be read; here they are known.
+        (arguments, "bounds", lambda _, ends, per_mask, __: tuple(ends) if per_mask is None else (4.0, 16.0)),
+    ]
+    for module, name, stand_in in stand_ins:
+        setattr(module, name, stand_in)
     noted = Launches()
     for module, kernels in {
         boxes: ["boxes_kernel"],

@@ -198,7 +198,7 @@ def compiled(card: str, *, main_cases: bool = False) -> list[Compiled]:
     triton.runtime.driver.set_active(OfflineDriver(card))
     # The tensors are on the CPU; what would be chosen for the card has to be said.
     _backends._problem = lambda *_: None  # type: ignore[assignment]
-    draw_module._card = lambda _: (CARDS[card].shared_of_program, card == HOPPER)
+    draw_module._card = lambda _: (CARDS[card].shared_of_program, card == HOPPER)  # type: ignore[assignment]
     fused.plan.cache_clear()
     kinds = [draw_cases(card), box_cases(card), mix_cases(card)]
     return [row for kind in kinds for row in (islice(kind, 2) if main_cases else kind)]
@@ -232,9 +232,8 @@ def box_cases(card: str) -> Iterable[Compiled]:
     seed = torch.zeros(1, dtype=torch.int64)
     for size in ((512, 512), (321, 321), (64, 64, 64)):
         masks = torch.empty(4, 1, *size, dtype=torch.uint8)
-        programs = compile_call(
-            lambda masks=masks: boxes_module.launch_boxes(masks, seed, (0.5, 0.5, None), None, 1, clip=False)
-        )
+        launch = partial(boxes_module.launch_boxes, masks, seed, (0.5, 0.5, None), None, 1, clip=False)
+        programs = compile_call(launch)
         elements = boxes_module.ROWS * boxes_module.COLUMNS * (4 if size[-1] % 4 == 0 else 1)
         yield needs(card, "boxes", "x".join(map(str, size)), programs["boxes"], elements)
     weights = torch.empty(4)

@@ -35,7 +35,7 @@ def seed(value: int = 5) -> Tensor:
 
 
 @triton.jit
-def philox_kernel(out_ptr, key, a, b, c, d):
+def philox_kernel(out_ptr, key, a, b, c, d):  # type: ignore[no-untyped-def]
     zero = tl.zeros((1,), tl.uint32)
     words = tl.philox(
         key, zero + a.to(tl.uint32), zero + b.to(tl.uint32), zero + c.to(tl.uint32), zero + d.to(tl.uint32)
@@ -45,7 +45,7 @@ def philox_kernel(out_ptr, key, a, b, c, d):
 
 
 @triton.jit
-def functions_kernel(normals_ptr, directions_ptr, uniforms_ptr, quantiles_ptr, bits_ptr, turns_ptr, p_ptr):
+def functions_kernel(normals_ptr, directions_ptr, uniforms_ptr, quantiles_ptr, bits_ptr, turns_ptr, p_ptr):  # type: ignore[no-untyped-def]
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     bits, turns = tl.load(bits_ptr + index).to(tl.uint32), tl.load(turns_ptr + index).to(tl.uint32)
     normal, _ = counters.normal_pair(bits, turns)

@@ -224,7 +224,7 @@ def draw_kernel(
     rows = (start, tl.minimum(start + rows_each, (height + 1) // 2))
     work = (out_ptr, (height, width), coefficients_ptr, basis_ptr, cosine_ptrs, threshold, count, rows, first_column)
 
-    # 3. A mask of large features has few frequencies. Multiply a quarter or a half of what there is room for, if enough.
+    # 3. A mask of large features has few frequencies. Multiply a quarter or a half of what there is room for.
     if PAIRS < 64:
         _draw_rows(*work, PAIRS, PAIRS, K, BLOCK_H, BLOCK_W, BLOCK_K, STAGES)
     elif n_rows <= PAIRS // 2:
