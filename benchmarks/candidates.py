@@ -47,7 +47,7 @@ def mix_candidates(case: MixCase, device: torch.device, sets: int, backend: str)
         return images.to(case.dtype).contiguous(memory_format=layout)
 
     buffers = [Buffers(batch(), batch(), cow_masks(case.batch, case.size, device=device), batch()) for _ in range(sets)]
-    cowmix = CowMix()
+    cowmix, whole = CowMix(), buffers[0].mask.expand_as(buffers[0].a).contiguous(memory_format=layout)
 
     def over(call: Callable[[Buffers], object]) -> Candidate:
         turns = cycle(buffers)
@@ -57,6 +57,7 @@ def mix_candidates(case: MixCase, device: torch.device, sets: int, backend: str)
         "copy": over(lambda x: x.a.clone()),
         "torch.where": over(lambda x: torch.where(x.mask, x.b, x.a)),
         "torch.where, out=": over(lambda x: torch.where(x.mask, x.b, x.a, out=x.out)),
+        "torch.where, whole mask": over(lambda x: torch.where(whole, x.b, x.a)),
         "mix": over(lambda x: mix(x.a, x.b, x.mask, backend=backend)),
         "CowMix, mask=": over(lambda x: cowmix(x.a, mask=x.mask)),
         "CowMix": over(lambda x: cowmix(x.a)),

@@ -76,6 +76,7 @@ class MixCase:
             "copy": 2 * images,
             "torch.where": 3 * images + mask,  # reads both batches
             "torch.where, out=": 3 * images + mask,
+            "torch.where, whole mask": 3 * images + 3 * mask,  # a byte for each element, not for each pixel
             "mix": 2 * images + mask,  # reads only the pixels it selects
             "CowMix, mask=": 2 * images + mask,
             "CowMix": 2 * images + 2 * mask,

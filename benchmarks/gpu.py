@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suites, write their results, then print tables and targets."""
+    """Run the suites; write and print the results of each; then print the targets."""
     given = _parser().parse_args(arguments)
     if given.smoke:
         os.environ["TRITON_INTERPRET"] = "1"
@@ -52,18 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = given.out or (Path(tempfile.mkdtemp(prefix="cowmask-smoke-")) if given.smoke else RESULTS)
     where = environment(options.device) | ({"commit": given.commit} if given.commit else {})
 
-    begin, tables, targets, good = time.monotonic(), [], ["== targets, set for an H100"], True
+    begin, targets, good = time.monotonic(), ["== targets, set for an H100"], True
     for index, suite in enumerate(given.suites):
         print(suite, file=sys.stderr)
         start = time.monotonic()
         shares = [SUITES[later] for later in given.suites[index:]]
         found = gpu_suites.run(suite, options, start + (begin + given.budget - start) * shares[0] / sum(shares))
         result = {"environment": where, "rounds": options.rounds, "seconds": round(time.monotonic() - start, 1)}
-        path = save(f"gpu-{suite}", name, result | found.record, folder)
-        tables += [f"== {suite}", *found.table, f"Written: {path}", ""]
+        path = save(f"gpu-{suite}", name, result | found.record | {"targets": found.targets}, folder)
+        # At once, so that a run that is stopped has said what it found.
+        print(*(f"== {suite}", *found.table, f"Written: {path}", ""), sep="\n", flush=True)
         targets += found.targets
         good = good and found.good
-    print("\n".join(tables + ([] if options.smoke else targets)))
+    if not options.smoke:
+        print("\n".join(targets))
     return 0 if good else 1
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,7 @@ def run_masks(options: Options, deadline: float) -> Outcome:
     rows = suites.run(options.mask_cases, mask_candidates, options.device, options.rounds, deadline, options.backend)
     tables = [detail(row, "cowmask") for row in rows[:2]]
     tables += [overview(rows, "cowmask", launch) for launch in options.launches]
+    tables.insert(0, targets_gpu.masks_a_second(rows))
     return Outcome({"cells": suites.record(rows)}, _joined(tables), targets_gpu.judge_masks(rows))
 
 
@@ -113,22 +114,30 @@ def run_mixing(options: Options, deadline: float) -> Outcome:
 
 
 def run_training(options: Options, _: float) -> Outcome:
-    """Time a training step of the examples' trainer, with and without masks."""
+    """Time training steps with and without masks: by the examples' trainer, or a plain one where it cannot run."""
     try:
         from benchmarks import training
         from segmentation.config import Config
         from segmentation.presets import CAMVID
-    except ImportError as error:  # the examples need more libraries than cowmask does
-        problem = f"not run: {error}"
-        return Outcome({"problem": problem}, [problem], [targets_gpu.judge_training(problem)])
-    tiny = Config(encoder="tu-lcnet_050", size=(32, 64), batch_size=2)
-    config = tiny if options.smoke else replace(CAMVID, precision="bf16")
-    results, share, peak = training.compare(config, "cowmix", Plan(options.rounds))
+    except ImportError as error:
+        from benchmarks import plain_training
+
+        setting = plain_training.SMOKE if options.smoke else plain_training.CARD
+        results, share, peak = plain_training.compare(setting, options.device, Plan(options.rounds))
+        described = {
+            "trainer": f"plain, since {error}",
+            **{name: str(value) for name, value in asdict(setting).items()},
+        }
+    else:
+        tiny = Config(encoder="tu-lcnet_050", size=(32, 64), batch_size=2)
+        config = tiny if options.smoke else replace(CAMVID, precision="bf16")
+        results, share, peak = training.compare(config, "cowmix", Plan(options.rounds))
+        described = training.options_of(config)
     lines = [
         f"{name:<12}{1 / result.seconds[1]:8.2f} steps a second" + _memory(result) for name, result in results.items()
     ]
     record = {
-        "options": training.options_of(config),
+        "options": described,
         "methods": {name: suites.written(result) for name, result in results.items()},
         "share of masks and mixing": share,
         "peak memory in all, bytes": peak,

@@ -1,5 +1,6 @@
 """Where a suite ran, and the file it writes."""
 
+import ctypes
 import json
 import platform
 import shutil
@@ -52,12 +53,22 @@ def _card(device: torch.device) -> dict[str, Any]:
         "memory, GiB": round(card.total_memory / 2**30, 1),
         "multiprocessors": card.multi_processor_count,
         "L2, MiB": round(card.L2_cache_size / 2**20, 1),
+        "most bytes that L2 fetches at once": _fetch_granularity(),
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "CUDA": torch.version.cuda,
         "cuDNN": torch.backends.cudnn.version(),
         "TF32 in cuDNN": torch.backends.cudnn.allow_tf32,
         "TF32 in products": torch.backends.cuda.matmul.allow_tf32,
     }
+
+
+def _fetch_granularity() -> int | None:
+    """Return cudaLimitMaxL2FetchGranularity, bytes; None if the driver does not tell."""
+    with suppress(OSError, AttributeError):
+        value = ctypes.c_size_t()
+        if ctypes.CDLL("libcuda.so.1").cuCtxGetLimit(ctypes.byref(value), 5) == 0:
+            return value.value
+    return None
 
 
 def _versions() -> dict[str, str]:

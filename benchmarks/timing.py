@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -78,7 +78,7 @@ class Plan:
 
     rounds: int
     seconds: float = math.inf
-    """Time for all candidates together, without warm-up; a candidate stops after its part."""
+    """Time for all candidates together; a candidate stops after its part."""
     sets: int = 1
     """Sets of buffers that successive calls rotate over."""
     slowest: float = math.inf
@@ -94,9 +94,15 @@ def rotation(touched: int, device: torch.device) -> int:
 def measure(candidates: Candidates, device: torch.device, plan: Plan) -> dict[str, Result]:
     """Time the candidates in interleaved rounds, first call by call, then as CUDA graphs.
 
-    A candidate that fails leaves the others alone.
+    A candidate that fails leaves the others alone. Warm-ups come first; those that do not begin in half of the time are
+    left out, except for the first.
     """
-    started = {name: _start(candidate, device, plan) for name, candidate in candidates.items()}
+    begin = time.perf_counter()
+    started: dict[str, _Run | str] = {}
+    for name, candidate in candidates.items():
+        late = bool(started) and time.perf_counter() - begin > plan.seconds / 2
+        started[name] = "out of time" if late else _start(candidate, device, plan)
+    plan = replace(plan, seconds=max(0.0, plan.seconds - (time.perf_counter() - begin)))
     runs = {name: run for name, run in started.items() if isinstance(run, _Run)}
     eager = _interleaved({name: run.region for name, run in runs.items()}, plan)
     # Captures come last: what a failed capture leaves behind would spoil the eager calls.

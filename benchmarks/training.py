@@ -5,7 +5,6 @@ python -m benchmarks.training --method supervised --config.network deeplab2 --co
     --config.size 321 321 --config.batch-size 1                # time and memory of one method alone
 """
 
-import resource
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import torch
 import tyro
-from torch.profiler import ProfilerActivity, profile, record_function
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from benchmarks import cpu
+from benchmarks.profiling import peak_memory, share_of_masks
 from benchmarks.timing import Candidate, Plan, Result, attempt, measure
 from segmentation.config import Config
 from segmentation.data.camvid import load_camvid
@@ -37,35 +36,6 @@ class Options(cpu.Options):
     """Method to compare with supervised learning; `supervised` is timed alone."""
 
 
-def share_of_masks(trainer: Trainer, steps: int) -> float:
-    """Return the share of masks and mixing in the device time of a step."""
-    on_gpu = trainer.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
-        for _ in range(steps):
-            with record_function("step"):
-                trainer.step()
-    ranges = {
-        event.key: event.device_time_total if on_gpu else event.cpu_time_total
-        for event in profiler.key_averages()
-        if event.device_type.name == "CPU" and event.key in ("step", "cowmask")
-    }
-    if not on_gpu:
-        return ranges.get("cowmask", 0.0) / ranges["step"]
-    # Not the range of the step: the backward pass launches its kernels from another thread.
-    kernels = [event for event in profiler.key_averages() if event.device_type.name == "CUDA"]
-    return ranges.get("cowmask", 0.0) / sum(
-        event.self_device_time_total for event in kernels if not event.is_user_annotation
-    )
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory of this process, bytes: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, Result], float | str, int]:
     """Time steps of supervised training and of a method.
 
@@ -82,7 +52,8 @@ def compare(config: Config, method: MethodName, plan: Plan) -> tuple[dict[str, R
         }
         device = trainers[method].device
         results, peak = measure(steps, device, plan), peak_memory(device)
-        share = "no masks" if len(names) == 1 else attempt(lambda: share_of_masks(trainers[method], plan.rounds))
+        step = trainers[method].step
+        share = "no masks" if len(names) == 1 else attempt(lambda: share_of_masks(step, device, plan.rounds))
         return results, share, peak
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import gpu, targets_gpu
+from benchmarks import gpu, plain_training, targets_gpu
 from benchmarks.candidates import mask_candidates, mix_candidates
 from benchmarks.cases import MaskCase, MixCase
 from benchmarks.gpu_suites import MASK_CASES, MIX_CASES, SMOKE_MASK_CASES, SMOKE_MIX_CASES
@@ -196,23 +197,49 @@ def test_tables_give_ratios_of_medians_and_bandwidths() -> None:
 def test_targets_are_judged_by_both_launches() -> None:
     case = replace(MaskCase(), n=256)
     results = {
-        "cowmask": Result([1e-4] * 3, [1e-4] * 3),
-        "kornia": Result([6e-3] * 3, "no"),
-        "conv2d, grouped": Result([8e-3] * 3, [4e-3] * 3),
+        "cowmask": Result([1.5e-4] * 3, [1.5e-4] * 3),
+        "kornia": Result([9e-3] * 3, "no"),
+        "conv2d, grouped": Result([12e-3] * 3, [6e-3] * 3),
         "FFT": Result([1e-4] * 3, [1e-4] * 3),  # no convolution
     }
-    rate, convolution = targets_gpu.judge_masks([Row(case, results)])
-    assert rate.startswith("met: ")
-    assert "2,560,000 eager" in rate
+    one = {"cowmask": Result([2e-4] * 3, [1e-5] * 3)}
+    rows = [Row(case, results), Row(replace(case, n=1), one), Row(replace(case, n=2), {}, "out of time")]
+    rate, single, convolution = targets_gpu.judge_masks(rows)
+    assert rate.startswith("met as eager only: ")  # 1,000,000 eager, 2,000,000 as a graph
+    assert "1,706,667 eager" in rate
+    assert single.startswith("NOT MET: 1 of 512x512")
+    assert "200 us eager; at most 100" in single
     assert convolution.startswith("met as eager only: ")
-    assert "60.0 eager, 40.0 graph" in convolution
+    assert "60.0 eager (at least 50.0), 40.0 graph" in convolution
     assert all(line.startswith("not measured") for line in targets_gpu.judge_masks([]))
+    head, first, _, last = targets_gpu.masks_a_second(rows)
+    assert head.startswith("Masks a second")
+    assert first.endswith("bool: 1,706,667 eager, 1,706,667 graph")
+    assert last.endswith("bool: out of time")
     slow = {"mix": Result(TIMES, TIMES), "torch.where": Result(TIMES, TIMES)}
     (line,) = targets_gpu.judge_mixing([Row(MixCase(), slow)])
     assert line.startswith("NOT MET")
-    assert targets_gpu.judge_training(0.009).startswith("met")
-    assert targets_gpu.judge_training(0.011).startswith("NOT MET")
+    assert targets_gpu.judge_training(0.004).startswith("met")
+    assert targets_gpu.judge_training(0.006).startswith("NOT MET")
     assert targets_gpu.judge_training("not run").startswith("not measured")
+
+
+def test_warm_ups_count_as_time() -> None:
+    def slow() -> None:
+        time.sleep(0.02)
+
+    found = measure({"first": Candidate(slow), "second": Candidate(slow)}, CPU, Plan(rounds=5, seconds=0.01))
+    assert found["first"].regions == 1
+    assert found["second"].eager == "out of time"
+
+
+def test_a_training_on_torch_alone() -> None:
+    results, share, peak = plain_training.compare(plain_training.SMOKE, CPU, Plan(1))
+    assert results.keys() == {"supervised", "cowmix"}
+    assert all(result.seconds[0] > 0 for result in results.values())
+    assert isinstance(share, float)
+    assert 0 < share < 1
+    assert peak > 0
 
 
 def test_without_a_gpu_it_refuses(
