@@ -56,7 +56,8 @@ def cow_masks(
         backend: "torch"; "triton", for the spectral method only; or "auto", Triton on a GPU where it works.
         precision: "high" (float16 products in Triton, which moves 1 pixel in 10,000) or "highest" (float32). See
             docs/kernels.md.
-        generator: Source of all randomness, on the device of the masks. None takes torch's default generator.
+        generator: Source of all randomness, on the device of the masks. None takes torch's default generator. From one
+            seed, CPU, torch on a GPU and Triton draw different masks.
         device: Where to draw. None takes the device of `noise`, else of `generator`, else torch's default device.
         dtype: torch.bool or a floating dtype (0 and 1).
 

@@ -88,6 +88,45 @@ def test_compiled_and_captured_by_torch() -> None:
         assert torch.equal(compiled(x), expected)
 
 
+def test_compiled_and_captured_without_an_eager_call_before() -> None:
+    def draw() -> torch.Tensor:
+        return cow_masks(3, (72, 88), (3, 6), device="cuda").float().sum((1, 2, 3))
+
+    compiled = torch.compile(draw, fullgraph=True, mode="reduce-overhead")
+    found = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        found.append(compiled().clone())
+    for seed in range(4):
+        torch.manual_seed(seed)
+        assert torch.equal(found[seed], draw())
+
+
+def test_a_registered_generator_draws_new_masks_at_each_replay() -> None:
+    generator, graph = torch.Generator("cuda").manual_seed(0), torch.cuda.CUDAGraph()
+    sizes: dict[str, Any] = {"n": 2, "size": (64, 64), "generator": generator}
+    cow_masks(**sizes)  # compiles the kernels
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        masks = cow_masks(**sizes)
+    seen = []
+    for _ in range(2):
+        graph.replay()
+        seen.append(masks.clone())
+    assert not torch.equal(*seen)
+
+
+def test_pinned_values_are_read_before_the_call_returns() -> None:
+    sigmas = torch.full((64,), 4.0).pin_memory()
+    torch.manual_seed(0)
+    expected = cow_masks(64, (128, 128), sigmas, device="cuda")
+    torch.manual_seed(0)
+    torch.cuda._sleep(100_000_000)  # so that a copy would be late
+    found = cow_masks(64, (128, 128), sigmas, device="cuda")
+    sigmas.fill_(16.0)
+    assert torch.equal(found, expected)
+
+
 def most_allocated(call: Any) -> int:
     """Return the peak of the bytes that a call allocates, without those allocated before it."""
     call()

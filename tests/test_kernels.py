@@ -98,6 +98,17 @@ def test_a_backend_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch)
         _backends._problem.cache_clear()
 
 
+def test_gpus_without_tensor_cores_that_triton_can_use_draw_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setattr(_backends, "_problem", lambda *_: None)
+    for number, (capability, expected) in enumerate({(7, 5): False, (8, 0): True, (12, 0): True}.items()):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        device = torch.device("cuda", 10 + number)  # answers are kept by device
+        assert _backends.use_triton("auto", device, products=True) == expected
+        assert _backends.use_triton("triton", device, products=True)
+        assert _backends.use_triton("auto", device)
+
+
 def test_everything_works_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None; import torch, cowmask; x = torch.rand(2, 3, 8, 8); "

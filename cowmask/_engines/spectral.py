@@ -1,4 +1,4 @@
-"""The spectral engine: draw the few coefficients that the blur leaves, and transform them back. Torch, or Triton.
+"""The spectral engine: draw the few coefficients that the blur leaves, and transform them back. See also `fused`.
 
 The blur, with its mirrored borders, is diagonal in the DCT-II: it multiplies each coefficient by a gain (`gains`).
 Three things follow.
@@ -68,8 +68,7 @@ def _draw_group(out: Tensor, batch: Batch, triton: bool, precision: str) -> None
     cutoff = None if batch.noise is not None else gain_cutoff(size, bounds)
     counts = [n_coefficients(length, low, cutoff) for length, (low, _) in zip(size, bounds, strict=True)]
     dtype = torch.float16 if precision == "high" else torch.float32
-    # On a CPU, torch stores the field, too. On a GPU it is not counted, so that chunks, and masks from a seed, are the
-    # same for torch and the kernel, which stores none.
+    # On a CPU, torch stores the field, too. On a GPU it is not counted: the kernel stores none.
     field_bytes = 4 * math.prod(size) if out.device.type == "cpu" else 0
     for rows in row_chunks(len(out), workspace(size, counts, dtype.itemsize) + field_bytes):
         chunk = batch if rows == slice(0, len(out)) else batch.rows(rows)  # slicing costs a small mask 5% of its time
