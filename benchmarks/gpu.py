@@ -6,6 +6,7 @@ python -m benchmarks.gpu [--help]
 import argparse
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--smoke", action="store_true", help="run small cases on the CPU, kernels by Triton's interpreter")
     add("--suites", nargs="+", choices=SUITES, default=list(SUITES), help="by default all")
+    add("--tune", action="store_true", help="instead, time the tiles of the kernel that draws, for `kernels/draw.py`")
     add("--rounds", type=int, help="interleaved repeats, if the time allows (default: 15, or 2 for --smoke)")
     add("--budget", type=float, default=400.0, help="seconds for all suites, about (default: %(default)g)")
     add("--name", help="name of the card in the results (default: the driver's)")
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif not torch.cuda.is_available():
         print("benchmarks.gpu needs a CUDA device; --smoke runs its logic without one.", file=sys.stderr)
         return 2
+    if given.tune:
+        return subprocess.run([sys.executable, "-m", "cowmask.kernels.tune"], check=False).returncode
     from benchmarks import gpu_suites  # imports Triton, which reads TRITON_INTERPRET then
 
     options = gpu_suites.SMOKE if given.smoke else gpu_suites.CARD

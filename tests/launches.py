@@ -113,7 +113,8 @@ def launches() -> dict[str, list[str]]:
     stand_ins: list[tuple[Any, str, Any]] = [
         (_backends, "_problem", lambda *_: None),
         (_backends, "_multiplies", lambda _: True),
-        (draw, "_card", lambda _: (227 * 1024, True)),  # an H100's
+        (draw, "is_hopper", lambda _: True),
+        (draw, "shared_memory", lambda _: 227 * 1024),
         (torch.cuda, "device_of", lambda _: nullcontext()),
         (torch.cuda, "is_current_stream_capturing", lambda: False),
         (basis, "cached_on", lambda device, table, *values: torch.empty_like(table(*values), device=device)),

@@ -198,7 +198,8 @@ def compiled(card: str, *, main_cases: bool = False) -> list[Compiled]:
     triton.runtime.driver.set_active(OfflineDriver(card))
     # The tensors are on the CPU; what would be chosen for the card has to be said.
     _backends._problem = lambda *_: None  # type: ignore[assignment]
-    draw_module._card = lambda _: (CARDS[card].shared_of_program, card == HOPPER)  # type: ignore[assignment]
+    draw_module.shared_memory = lambda device: CARDS[card].shared_of_program  # noqa: ARG005
+    draw_module.is_hopper = lambda device: card == HOPPER  # noqa: ARG005
     fused.plan.cache_clear()
     kinds = [draw_cases(card), box_cases(card), mix_cases(card)]
     return [row for kind in kinds for row in (islice(kind, 2) if main_cases else kind)]

@@ -21,6 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "kernels.counters": set(),
     "kernels.prepare": {"kernels.counters"},
     "kernels.draw": {"kernels.prepare"},
+    "kernels.tune": {"kernels.draw", "kernels.prepare", "kernels"},
     "kernels.boxes": {"kernels.counters"},
     "kernels.constants": {"kernels.counters"},
     "kernels.mix": set(),

@@ -26,7 +26,7 @@ draw = pytest.importorskip("cowmask.kernels.draw")
 boxes = pytest.importorskip("cowmask.kernels.boxes")
 constants = pytest.importorskip("cowmask.kernels.constants")
 
-MANY = 4000 if ON_GPU else 200  # masks for a test of their distribution
+MANY = 4000 if ON_GPU else 120  # masks for a test of their distribution
 BLOCK = tl.constexpr(1024)
 
 

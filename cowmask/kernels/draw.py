@@ -9,7 +9,6 @@ be other than zero, and parts of the sum of their squares: the variance, by Pars
 """
 
 import math
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -56,19 +55,22 @@ TILES_HOPPER = TILES | {pairs: (Tiles(64, 128, 4, 2),) for pairs in (16, 32, 64)
 
 def tiles(pairs: int, device: torch.device) -> Tiles | None:
     """Return the tiles for some pairs of frequencies; None if there are too many for the shared memory of a device."""
-    shared, is_hopper = _card(device)
-    choices = (TILES_HOPPER if is_hopper else TILES).get(pairs, ())
-    return next((tile for tile in choices if tile.shared_memory(pairs) <= shared), None)
+    choices = (TILES_HOPPER if is_hopper(device) else TILES).get(pairs, ())
+    return next((tile for tile in choices if tile.shared_memory(pairs) <= shared_memory(device)), None)
 
 
-@cache
-def _card(device: torch.device) -> tuple[int, bool]:
-    """Return the bytes of shared memory that a program may have on a device, and whether it has `wgmma`."""
+def is_hopper(device: torch.device) -> bool:
+    """Tell whether a device has `wgmma` instructions."""
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    return is_nvidia and torch.cuda.get_device_capability(device)[0] == 9
+
+
+def shared_memory(device: torch.device) -> int:
+    """Return the bytes of shared memory that a program may have on a device."""
     if device.type != "cuda":
-        return 2**20, True  # interpreted
+        return 2**20  # interpreted
     properties = triton.runtime.driver.active.utils.get_device_properties(device.index)
-    is_hopper = torch.version.hip is None and torch.cuda.get_device_capability(device)[0] == 9
-    return properties["max_shared_mem"], is_hopper
+    return int(properties["max_shared_mem"])
 
 
 @triton.jit
