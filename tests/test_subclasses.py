@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, consistency_loss, erase, mix
+from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, box_masks, consistency_loss, cow_masks, erase, mix
 
 MIXERS: list[Any] = [CowMix, CutMix, MixUp]
 ERASERS: list[Any] = [CowOut, CutOut]
@@ -63,6 +63,16 @@ def test_functions_return_the_types_that_came_and_losses_are_plain() -> None:
         assert type(plain) is Tensor
     probs = annotated(torch.rand(4, 3, 24, 36).softmax(1))
     assert type(consistency_loss(annotated(IMAGES), probs, annotated(MASK), valid=annotated(MASK))) is Tensor
+
+
+def test_masks_are_plain_whatever_they_are_drawn_from() -> None:
+    noise, halves = annotated(torch.randn(4, 1, 24, 36)), annotated(torch.full((4,), 0.5))
+    for masks in (
+        cow_masks(4, (24, 36), noise=noise),
+        cow_masks(4, (24, 36), sigma=8 * halves, proportion=halves),
+        box_masks(4, (24, 36), halves),
+    ):
+        assert type(masks) is Tensor
 
 
 @pytest.mark.parametrize("kind", [Tensor, Annotated])

@@ -240,7 +240,7 @@ def noise(value: Any, shape: tuple[int, ...]) -> Tensor | None:
         raise TypeError(f"noise must be a floating tensor, got {describe(value)}")
     if value.shape != shape:
         raise ValueError(f"noise must have shape (n, 1, *size) = {shape}, got {tuple(value.shape)}")
-    return value.detach()
+    return _subclasses.plain(value).detach()  # else torch would give the masks the noise's type
 
 
 def draw_device(generator: Any, device: Any, noise: Tensor | None = None) -> torch.device:
@@ -322,7 +322,7 @@ def _per_mask_values(name: str, value: Tensor, n: int | None) -> Tensor:
         raise TypeError(f"{name} as per-mask values must hold numbers, got {value.dtype}")
     if n is not None and len(value) != n:
         raise ValueError(f"{name} holds {len(value)} per-mask values, but {n} masks are asked for")
-    return value.detach().to(torch.float32)
+    return _subclasses.plain(value).detach().to(torch.float32)
 
 
 def is_sequence(value: object) -> bool:
