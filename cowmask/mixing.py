@@ -145,7 +145,8 @@ def _is_transformed(*tensors: Tensor) -> bool:
 def _mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
     """Mix labels (B, K) by the fraction of each image that comes from its partner."""
     taken = mask.flatten(1).mean(1, keepdim=True, dtype=torch.float32)  # (B, 1), 1 - lam
-    return mix(x, x.roll(1, 0) if other is None else other, taken)
+    (mixed,) = _mix_each_by([taken], [x], None if other is None else [other], "auto")
+    return mixed
 
 
 def _where_or_lerp(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None) -> Tensor:

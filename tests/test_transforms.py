@@ -118,6 +118,18 @@ def test_uint8_images_stay_uint8() -> None:
         assert make()(x).dtype == torch.uint8
 
 
+@pytest.mark.parametrize("make", MIXERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_autocast_changes_neither_images_nor_labels(make: Any, dtype: torch.dtype) -> None:
+    x, labels, transform = images(4).to(dtype), torch.eye(4, dtype=dtype), make()
+    mask = transform.sample(x)
+    expected = transform(x, labels, mask=mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        for ours, same in zip(transform(x, labels, mask=mask), expected, strict=True):
+            assert ours.dtype == dtype
+            assert torch.equal(ours, same)
+
+
 def test_repr_shows_the_arguments() -> None:
     assert repr(MixUp(num_classes=3)) == "MixUp(alpha=1.0, num_classes=3, p=1.0, ndim=2)"
     assert repr(CowOut(spacing=(1, 2))).startswith("CowOut(sigma=(4, 16), proportion=(0.0, 1.0), spacing=(1, 2), fill=")
