@@ -1,5 +1,6 @@
-"""Bad input: every argument of every public name, wrong in the ways in which people get it wrong."""
+"""The arguments of every public name: their defaults, and all of them wrong in the ways people get them wrong."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import cowmask
 from cowmask import CowMix, CowOut, CutMix, CutOut, MixUp, box_masks, consistency_loss, cow_masks, erase, mix
 
 NAN, INF = float("nan"), float("inf")
@@ -277,6 +279,31 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], list[Case]]] = {
     CutOut: ({}, [*BOXES, *fractions("area"), *FILLS, *P_AND_AXES]),
     MixUp: ({}, [*ALPHA, *NUM_CLASSES, *P_AND_AXES]),
 }
+
+
+SIGNATURES = {
+    "CowMix": "sigma=(4, 16), proportion=0.5, *, spacing=None, num_classes=None, p=1.0, ndim=2",
+    "CowOut": "sigma=(4, 16), proportion=(0.0, 1.0), *, spacing=None, fill=0.0, p=1.0, ndim=2",
+    "CutMix": "area=0.5, aspect=None, *, n_boxes=1, clip=False, num_classes=None, p=1.0, ndim=2",
+    "CutOut": "area=(0.0, 1.0), aspect=None, *, n_boxes=1, clip=False, fill=0.0, p=1.0, ndim=2",
+    "MeanTeacher": "student, decay=0.99",
+    "MixUp": "alpha=1.0, *, num_classes=None, p=1.0, ndim=2",
+    "box_masks": "n, size, area=0.5, aspect=None, *, n_boxes=1, clip=False, generator=None, device=None, "
+    "dtype=torch.bool",
+    "consistency_loss": "student_logits, teacher_probs, mask=None, *, valid=None, confidence=None, threshold=None, "
+    "per_pixel=False, distance='mse'",
+    "cow_masks": "n, size, sigma=(4, 16), proportion=0.5, *, spacing=None, noise=None, method='auto', backend='auto', "
+    "precision='high', generator=None, device=None, dtype=torch.bool",
+    "erase": "x, mask, fill=0.0, *, backend='auto'",
+    "mix": "a, b, mask, *, backend='auto'",
+}
+
+
+@pytest.mark.parametrize("name", cowmask.__all__)
+def test_arguments_have_their_names_and_defaults(name: str) -> None:
+    signature = inspect.signature(getattr(cowmask, name))
+    bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+    assert str(inspect.Signature(bare)) == f"({SIGNATURES[name]})"
 
 
 @pytest.mark.parametrize(
