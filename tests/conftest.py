@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+collect_ignore = ["mutants.py"]  # imports cosmic-ray, which only `make mutants` installs
+
 # `make test` runs a process per core. The variables are for processes that tests start, and for inductor.
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
