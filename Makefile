@@ -5,10 +5,10 @@ READY := $(VENV)/.installed
 ARGS ?=
 # A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
-CORE := architecture arguments batches consistency cuda draw_kernel engines fused kernels launches masks mix_kernel mixing operators \
-	subclasses tables teacher teacher_contexts teacher_updates transforms
+CORE := architecture arguments batches census consistency cuda draw_kernel engines fused fuzz kernels launches masks \
+	mix_kernel mixing operators subclasses tables teacher teacher_contexts teacher_updates transforms
 
-.PHONY: train test check lint bench clean
+.PHONY: train test check lint bench fuzz census mutants clean
 
 # Repeated, it goes on with an interrupted run, and shows the scores of a finished one again.
 train: $(READY)  ## run the main example; ARGS="--data DIR ..." for your own, ARGS=--overwrite to start anew
@@ -29,6 +29,16 @@ bench: $(READY)  ## time masks, mixing and training steps on this machine's CPU
 	$(VENV)/bin/python -m benchmarks.masks $(ARGS)
 	$(VENV)/bin/python -m benchmarks.mixing $(ARGS)
 	$(VENV)/bin/python -m benchmarks.training $(ARGS)
+
+fuzz: $(READY)  ## random calls of all public names; ARGS="--cases 500000" for many, ARGS="--case 12345" for one
+	$(VENV)/bin/python -m tests.fuzz $(ARGS)
+
+census: $(READY)  ## masks against Listing 1's; ARGS="--masks 1000000" for many
+	$(VENV)/bin/python -m tests.census $(ARGS)
+
+mutants: $(READY)  ## small faults that the tests must find; ARGS="--number 300" for many
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.4"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/mutants.py $(ARGS)
 
 # The tests only need a label table from cityscapesscripts. Skip its dependencies: its "typing" package shadows the
 # standard library's.
