@@ -145,6 +145,21 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert versions[0] == cowmask.__version__
 
 
+PAGES = [
+    page for folder in (ROOT, ROOT / "docs", ROOT / "docs/results", ROOT / "benchmarks") for page in folder.glob("*.md")
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target, heading in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{target} does not exist"
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, heading
+
+
 def test_import_loads_torch_and_nothing_else() -> None:
     code = "import sys, torch; before = set(sys.modules); import cowmask; print(*sorted(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
