@@ -34,6 +34,7 @@ from cosmic_ray.work_item import MutationSpec
 
 PACKAGE = Path("cowmask")
 ENGINE = ("masks engines", "test_masks or covariance or similar_sigma or each_row or far_wider or tiny or independent")
+TABLES = ("masks engines draw_kernel", "test_masks or covariance or similar_sigma or each_row or rows_beyond or variance")
 # Each module's own tests: files, and which of their tests, as pytest's -k takes them, where all take more than 10 s.
 OWN = {
     "_backends": ("kernels", "without_triton or says_why"),
@@ -43,11 +44,11 @@ OWN = {
     "_checks.predictions": ("arguments consistency", ""),
     "_draw": ("masks transforms operators", "test_masks or share_of or beta or context"),
     "_engines": ("masks", ""),
-    "_engines.basis": ENGINE,
+    "_engines.basis": TABLES,
     "_engines.coarse": ("masks engines", "test_masks or coarse and (covariance or independent)"),
     "_engines.definition": ENGINE,
     "_engines.direct": ENGINE,
-    "_engines.gains": ENGINE,
+    "_engines.gains": TABLES,
     "_engines.spectral": ("masks draw_kernel", "not same_masks and not chunk and not every_size"),
     "_operators": ("mixing operators", "test_mixing or tagged or fake or differ or eager_one"),
     "_select": ("mix_kernel", "image_before or laid_out or share or stays_out or honoured or short_axes"),
