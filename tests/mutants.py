@@ -34,7 +34,10 @@ from cosmic_ray.work_item import MutationSpec
 
 PACKAGE = Path("cowmask")
 ENGINE = ("masks engines", "test_masks or covariance or similar_sigma or each_row or far_wider or tiny or independent")
-TABLES = ("masks engines draw_kernel", "test_masks or covariance or similar_sigma or each_row or rows_beyond or variance")
+TABLES = (
+    "masks engines draw_kernel",
+    "test_masks or covariance or similar_sigma or each_row or rows_beyond or variance",
+)
 # Each module's own tests: files, and which of their tests, as pytest's -k takes them, where all take more than 10 s.
 OWN = {
     "_backends": ("kernels", "without_triton or says_why"),
