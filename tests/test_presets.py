@@ -14,6 +14,10 @@ def test_data_changes_the_defaults_of_what_is_not_given() -> None:
     config = parse(camvid, ["--data", "somewhere", "--seed", "3", "--size", "180", "240"])
     assert config == replace(CAMVID, data=(Path("somewhere"),), seed=3, size=(180, 240))
     assert config.mask_sigma == (2, 8)  # the paper's 4-16 is at 480x360
+    for recipe, weights in (("default", "none"), ("paper", "imagenet")):
+        config = parse(camvid, ["--data", "somewhere", "--network", "deeplab2", "--recipe", recipe])
+        assert (config.encoder, config.encoder_weights) == ("resnet101", weights)
+    assert parse(camvid, ["--network", "deeplab2"]).encoder_weights == "none"
 
 
 def test_the_papers_recipe_for_camvid() -> None:

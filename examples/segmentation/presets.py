@@ -7,6 +7,7 @@ from segmentation.config import Config, ConfigError
 
 CAMVID = Config(
     encoder="resnet50",
+    encoder_weights="none",
     decoder_channels=(256, 128, 64, 32, 16),
     size=(360, 480),
     iterations=10_000,
@@ -61,7 +62,10 @@ def camvid(chosen: Config) -> Config:
     if chosen.recipe == "hung":
         raise ConfigError("--recipe hung is for Cityscapes and Pascal VOC.")
     config = {"default": CAMVID if chosen.data else Config(), "paper": CAMVID_PAPER}[chosen.recipe]
-    return replace(config, encoder="resnet101") if chosen.network == "deeplab2" else config
+    if chosen.network == "unet":
+        return config
+    weights = "none" if config.encoder_weights == "lite0" else config.encoder_weights
+    return replace(config, encoder="resnet101", encoder_weights=weights)
 
 
 def cityscapes(chosen: Config) -> Config:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import segmentation_models_pytorch as smp
 
+from segmentation.networks import lite0
 from segmentation.networks.segmenter import IMAGENET, Normalisation, Segmenter
 from segmentation.networks.weights import NetworkError, first_line, load_weights, read_weights
 
@@ -17,11 +18,16 @@ def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tup
 
     Args:
         encoder: A name of segmentation_models_pytorch, or "tu-NAME" for an encoder of timm.
-        weights: "imagenet" downloads them, "none" starts at random. Anything else is a file with the encoder's weights
-            under its library's names (.safetensors, or a state dict saved by torch). Pre-trained batch-norm is frozen.
+        weights: "imagenet" downloads them, "lite0" takes those of EfficientNet-Lite0 from a package (`lite0.py`),
+            "none" starts at random. Anything else is a file with the encoder's weights under its library's names
+            (.safetensors, or a state dict saved by torch). Pre-trained batch-norm is frozen.
         n_classes: Classes K.
         decoder_channels: Channels of the decoder's five blocks, deepest first.
     """
+    if weights == "lite0" and encoder != lite0.ENCODER:
+        raise NetworkError(
+            f"--encoder-weights lite0 is for --encoder {lite0.ENCODER}: for {encoder}, give imagenet, none or a file."
+        )
     pretrained = weights != "none"
     download = "imagenet" if weights == "imagenet" else None
     normalisation = IMAGENET
@@ -36,5 +42,6 @@ def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tup
     report: tuple[str, ...] = ()
     if weights not in ("imagenet", "none"):
         target = getattr(network.encoder, "model", network.encoder)  # timm's encoders sit one level down
-        report = load_weights(target, read_weights(Path(weights)), Path(weights).name)
+        state = lite0.lite0_weights() if weights == "lite0" else read_weights(Path(weights))
+        report = load_weights(target, state, Path(weights).name)
     return Segmenter(network, normalisation, STRIDE, freeze_bn=pretrained, report=report)
