@@ -31,8 +31,8 @@ class Config:
     encoder: str = "tu-tf_efficientnet_lite0"
     """U-Net: a name of segmentation_models_pytorch, or tu-NAME of timm. DeepLab v2: resnet101."""
     encoder_weights: Annotated[str, tyro.conf.arg(metavar="lite0|imagenet|none|FILE")] = "lite0"
-    """lite0: ImageNet weights of EfficientNet-Lite0, installed with the examples; imagenet downloads weights; none starts
-    at random; FILE is .safetensors or .pt, for DeepLab v2 also of the whole network, as pre-trained on COCO."""
+    """lite0: ImageNet weights of EfficientNet-Lite0, installed with the examples; imagenet downloads weights; none
+    starts at random; FILE is .safetensors or .pt, for DeepLab v2 also of the whole network, as pre-trained on COCO."""
     decoder_channels: tuple[int, int, int, int, int] = (128, 64, 32, 16, 16)
     """Channels of the U-Net decoder's blocks, deepest first."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)

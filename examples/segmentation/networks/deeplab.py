@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from segmentation.networks.segmenter import CAFFE, IMAGENET, Segmenter
+from segmentation.networks.segmenter import CAFFE, IMAGENET, Normalisation, Segmenter
 from segmentation.networks.weights import NetworkError, download_weights, load_weights, read_weights
 
 LAYERS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}  # blocks in layer1 to layer4
@@ -91,7 +91,7 @@ def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
     if encoder not in LAYERS:
         raise NetworkError(f"deeplab2 has no encoder {encoder!r}: it takes one of {', '.join(LAYERS)}.")
     if weights == "none":
-        return Segmenter(DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=True), IMAGENET, stride=1, freeze_bn=False)
+        return blank_deeplab2(IMAGENET, encoder, n_classes, stride_on_3x3=True)
     state = download_weights(encoder) if weights == "imagenet" else read_weights(Path(weights))
     for prefix in ("module.", "Scale."):  # added by DataParallel, and by code that trains at several scales
         if all(name.startswith(prefix) for name in state):
@@ -99,6 +99,19 @@ def build_deeplab2(encoder: str, weights: str, n_classes: int) -> Segmenter:
     published = any(name.startswith("layer5.") for name in state)  # torchvision's ResNet has fc instead
     if not published and "fc.weight" not in state:
         raise NetworkError(f"{weights} is neither of DeepLab v2 nor of torchvision: no layer5 and no fc.weight in it.")
-    network = DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=not published)
-    report = load_weights(network, state, Path(weights).name, head="layer5.")
-    return Segmenter(network, CAFFE if published else IMAGENET, stride=1, freeze_bn=True, report=report)
+    network = blank_deeplab2(CAFFE if published else IMAGENET, encoder, n_classes, stride_on_3x3=not published)
+    network.report = load_weights(network.network, state, Path(weights).name, head="layer5.")
+    network.freeze_bn = True
+    return network.train()
+
+
+def blank_deeplab2(normalisation: Normalisation, encoder: str, n_classes: int, stride_on_3x3: bool) -> Segmenter:
+    """Build DeepLab v2 for weights that are loaded next."""
+    architecture = {
+        "network": "deeplab2",
+        "encoder": encoder,
+        "n_classes": n_classes,
+        "stride_on_3x3": stride_on_3x3,
+    }
+    network = DeepLabV2(n_classes, LAYERS[encoder], stride_on_3x3=stride_on_3x3)
+    return Segmenter(network, normalisation, stride=1, freeze_bn=False, architecture=architecture)

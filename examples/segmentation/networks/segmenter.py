@@ -1,5 +1,6 @@
 """The wrapper around every network: RGB images of any size to logits of the same size."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,7 @@ class Segmenter(nn.Module):
         stride: Height and width are padded to multiples of this.
         freeze_bn: Keep the encoder's batch-norm as it is.
         report: Lines for the user on loading the weights.
+        architecture: What `build_blank` needs beside the normalisation, to build a network of the same kind.
     """
 
     network: Any
@@ -42,8 +44,10 @@ class Segmenter(nn.Module):
         stride: int,
         freeze_bn: bool,
         report: tuple[str, ...] = (),
+        architecture: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.normalisation, self.architecture = normalisation, architecture
         self.network, self.stride, self.freeze_bn, self.report = network, stride, freeze_bn, report
         mean, std, self.scale, self.bgr = normalisation
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

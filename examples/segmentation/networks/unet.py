@@ -1,8 +1,10 @@
 """U-Net, from segmentation_models_pytorch."""
 
 from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
+from torch import nn
 
 from segmentation.networks import lite0
 from segmentation.networks.segmenter import IMAGENET, Normalisation, Segmenter
@@ -44,4 +46,29 @@ def build_unet(encoder: str, weights: str, n_classes: int, decoder_channels: tup
         target = getattr(network.encoder, "model", network.encoder)  # timm's encoders sit one level down
         state = lite0.lite0_weights() if weights == "lite0" else read_weights(Path(weights))
         report = load_weights(target, state, Path(weights).name)
-    return Segmenter(network, normalisation, STRIDE, freeze_bn=pretrained, report=report)
+    return _segmenter(network, normalisation, encoder, n_classes, decoder_channels, freeze_bn=pretrained, report=report)
+
+
+def blank_unet(
+    normalisation: Normalisation, encoder: str, n_classes: int, decoder_channels: tuple[int, ...]
+) -> Segmenter:
+    """Build a U-Net for weights that are loaded next."""
+    network = smp.Unet(encoder, encoder_weights=None, classes=n_classes, decoder_channels=decoder_channels)
+    return _segmenter(network, normalisation, encoder, n_classes, decoder_channels, freeze_bn=False)
+
+
+def _segmenter(
+    network: nn.Module,
+    normalisation: Normalisation,
+    encoder: str,
+    n_classes: int,
+    decoder_channels: tuple[int, ...],
+    **options: Any,
+) -> Segmenter:
+    architecture = {
+        "network": "unet",
+        "encoder": encoder,
+        "n_classes": n_classes,
+        "decoder_channels": decoder_channels,
+    }
+    return Segmenter(network, normalisation, STRIDE, architecture=architecture, **options)
