@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # where pytest finds them, too
 
@@ -86,7 +87,7 @@ def train(root: Path, options: str, during: Callable[[], object] = nothing) -> C
 
 def end_of(root: Path) -> tuple[dict[str, torch.Tensor], Any]:
     """Return the teacher's weights and the scores at the end of a training."""
-    weights = torch.load(root / "out" / "cowmix" / "teacher.pt", weights_only=True)
+    weights = load_file(root / "out" / "cowmix" / "network.safetensors")
     return weights, json.loads((root / "out" / "metrics.json").read_text())["test"]
 
 
@@ -246,13 +247,13 @@ def unfinished_checkpoint(root: Path) -> None:
 
 
 def finished_without_checkpoint(root: Path) -> None:
-    (folder_of(root) / "teacher.pt").touch()
+    (folder_of(root) / "network.safetensors").touch()
     for path in checkpoints.found(folder_of(root)):
         path.rename(root / path.name)
 
 
 def put_checkpoints_back(root: Path) -> None:
-    (folder_of(root) / "teacher.pt").unlink()
+    (folder_of(root) / "network.safetensors").unlink()
     for path in checkpoints.found(root):
         path.rename(folder_of(root) / path.name)
 
@@ -448,7 +449,7 @@ FAULTS = [
     Fault("a checkpoint half written", GOING_ON, status=0, damage=unfinished_checkpoint),
     Fault(
         "the checkpoints of a finished run removed",
-        "holds teacher.pt of a finished training without its checkpoint",
+        "holds network.safetensors of a finished training without its checkpoint",
         damage=finished_without_checkpoint,
         mend=put_checkpoints_back,
     ),

@@ -55,7 +55,7 @@ def finish(out: Path) -> Path:
     folder = out / "cowmix"
     outputs.begin(config_of(out), OPTIONS)
     save(folder, 2, 4)
-    for name in ("log.csv", "teacher.pt", "tensorboard/events.out.tfevents.1.host.2.0", "../panel.png"):
+    for name in ("log.csv", "network.safetensors", "tensorboard/events.out.tfevents.1.host.2.0", "../panel.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("step,name,value\n4,loss,0.5\n")
     (out / "metrics.json").write_text(json.dumps(REPORT | {"test": {"cowmix": {"miou": 0.5}}}))
@@ -84,7 +84,7 @@ def test_an_earlier_run_is_named_and_left_alone(tmp_path: Path) -> None:
 def test_overwriting_removes_what_a_run_writes_and_nothing_else(tmp_path: Path) -> None:
     folder = finish(tmp_path / "out")
     mine = {"mine.txt", "cowmix/checkpoint-00000004-keep/state.pt", "cowmix/checkpoint-4/x", "cowmix/tensorboard/mine"}
-    mine |= {"cowmix/checkpoint-00000009", "cowmix/checkpoints.txt", "full/teacher.pt", "cowmix/writing/x"}
+    mine |= {"cowmix/checkpoint-00000009", "cowmix/checkpoints.txt", "full/network.safetensors", "cowmix/writing/x"}
     for name in mine:
         (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("mine")

@@ -10,9 +10,10 @@ from segmentation import checkpoints, tracking
 from segmentation.checkpoints import Checkpoints, Options, differing
 from segmentation.config import Config
 from segmentation.data.datasets import Dataset
+from segmentation.saved import FILE
 from segmentation.storage import StorageError, read_json, write_whole
 
-OPTIONS, TEACHER, METRICS, PANEL = "options.json", "teacher.pt", "metrics.json", "panel.png"
+OPTIONS, METRICS, PANEL = "options.json", "metrics.json", "panel.png"
 
 # Options that may change when a run is resumed.
 _FREE_TO_CHANGE = {"data", "method", "out", "resume", "overwrite", "evaluate_every", "checkpoint_every", "workers"}
@@ -38,7 +39,7 @@ def read_report(out: Path) -> dict[str, Any] | None:
 
 def what_is_there(folder: Path) -> str:
     """Return in words how far a method's training came; empty if there is nothing to lose."""
-    if (folder / TEACHER).exists():
+    if (folder / FILE).exists():
         return "finished"
     if found := checkpoints.found(folder):
         return f"stopped after {found[-1].name}"
@@ -111,7 +112,7 @@ def _refuse_other_options(folder: Path, options: Options) -> None:
         )
     if what_is_there(folder) == "finished" and not checkpoints.found(folder):
         raise StorageError(
-            f"{folder} holds {TEACHER} of a finished training without its checkpoint: give --overwrite to start anew, "
+            f"{folder} holds {FILE} of a finished training without its checkpoint: give --overwrite to start anew, "
             "or choose another --out."
         )
 
@@ -120,5 +121,5 @@ def _clear(folder: Path) -> None:
     """Remove what a training writes, and nothing else."""
     checkpoints.remove(folder)
     tracking.remove(folder)
-    for name in (OPTIONS, TEACHER):
+    for name in (OPTIONS, FILE):
         (folder / name).unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from segmentation.checkpoints import write_whole
 from segmentation.networks import NetworkError, Normalisation, Segmenter, build_blank
+from segmentation.storage import replaced
 
 FILE = "network.safetensors"
 _KEY, _VERSION = "segmentation", 1
@@ -45,7 +45,9 @@ def save_network(path: Path, trained: Trained) -> None:
         "size": trained.size,
     }
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_whole(path, save(state, {_KEY: json.dumps(description)}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as file:
+        file.write(save(state, {_KEY: json.dumps(description)}))
 
 
 def load_network(run: Path | str) -> Trained:
@@ -63,13 +65,13 @@ def load_network(run: Path | str) -> Trained:
             metadata = file.metadata() or {}
             state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # of a damaged file, safetensors raises errors of many types
-        raise NetworkError(f"{path} cannot be read as a trained network: {error}.") from error
+        raise NetworkError(f"{path} cannot be read as a trained network: {_one_line(error)}.") from error
     try:
         return _build(json.loads(metadata[_KEY]), state)
     except NetworkError:
         raise
     except Exception as error:  # the description can hold anything
-        raise NetworkError(f"{path} does not describe a network that can be built here: {error!r}.") from error
+        raise NetworkError(f"{path} does not describe a network that can be built here: {_one_line(error)}.") from error
 
 
 def _build(description: dict[str, Any], state: dict[str, Tensor]) -> Trained:
@@ -103,3 +105,7 @@ def _find(run: Path) -> Path:
 
 def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(str(path.parent) for path in paths)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

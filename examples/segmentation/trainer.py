@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,10 @@ from segmentation.finite import Watch
 from segmentation.methods import Method, MethodName, build_methods
 from segmentation.networks import Segmenter, build_network, freeze_unused, rehearse
 from segmentation.objectives import Consistency, LabelledLogits, Objective, StudentLogits, Totals
-from segmentation.outputs import TEACHER, options_of
+from segmentation.outputs import options_of
 from segmentation.pictures import comparison_strips, evenly_spaced
-from segmentation.storage import naming, write_tensors
+from segmentation.saved import FILE, Trained, save_network
+from segmentation.storage import naming
 from segmentation.tracking import trackers
 
 
@@ -316,7 +317,9 @@ class Trainer:
         self._log({f"test/miou_{name}": one.scores.miou for name, one in outcome._asdict().items()})
         for tracker in self.trackers:
             tracker.finish()
-        on_first(lambda: write_tensors(self.folder / TEACHER, self.teacher.module.state_dict()))
+        size = None if self.data.own_sizes else self.config.size
+        trained = Trained(cast(Segmenter, self.teacher.module), self.data.classes, self.data.colours, size)
+        on_first(lambda: save_network(self.folder / FILE, trained))
         return outcome
 
 

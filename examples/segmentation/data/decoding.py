@@ -70,10 +70,14 @@ def read_picture(file: Encoded) -> Image.Image:
 
 def read_image(file: Encoded, size: tuple[int, int] | None = None) -> Tensor:
     """Return an upright image (3, H, W) uint8, resized to (height, width) if given."""
-    image = read_picture(file)
+    return as_tensor(read_picture(file), size)
+
+
+def as_tensor(picture: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
+    """Return an RGB image as (3, H, W) uint8, resized to (height, width) if given."""
     if size:
-        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def check_image(file: Encoded) -> None:
