@@ -37,22 +37,22 @@ class Config:
     """Channels of the U-Net decoder's blocks, deepest first."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)
     """Size of training images. Pascal VOC is cut to it at random; others are resized to it, and scored at it."""
-    scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (1.0, 1.0)
+    scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (0.75, 1.5)
     """Scale training images by a factor from this range, then cut them to --size at random."""
     recipe: Literal["default", "paper", "hung"] = "default"
     """paper: the paper's iterations, batch and learning rate, the default for Cityscapes and Pascal VOC. hung: those of
     Hung et al. (2018)."""
-    labelled: int = 30
+    labelled: int = 8
     """Training images whose labels are used, chosen by the seed."""
     subset: int | None = None
     """CamVid only: use the 30 images on this line (from 0) of `data/camvid_subsets.txt` instead."""
-    iterations: int = 450
+    iterations: int = 600
     """Optimiser steps."""
     batch_size: int = 8
     """Labelled images in a batch on each process; there are as many unlabelled ones."""
     accumulate: int = 1
     """Batches whose gradients are added up for one optimiser step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     """Learning rate of the first iteration."""
     encoder_rate: float = 1.0
     """Factor on the encoder's learning rate; 0.1 in later code of the paper's authors."""
@@ -74,7 +74,7 @@ class Config:
     """Share of its old weights that the teacher keeps in each step (little effect, Figure 9)."""
     teacher_bn: Literal["batch", "averaged"] = "batch"
     """The teacher's batch-norm in training: statistics of its batch (as in the authors' code), or averaged buffers."""
-    sigma: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (4.0, 16.0)
+    sigma: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (8.0, 32.0)
     """Range of the cow masks' sigma, in pixels of the paper's images; sigma scales with the shorter side of --size."""
     proportion: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Range of the cow masks' proportion; by default 0.5 for CowMix, 0 to 1 (kept) for CowOut."""
