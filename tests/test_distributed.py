@@ -35,7 +35,14 @@ from tests.forked import Subject, exit_code, fork, results
 
 ROOT = Path(__file__).parents[1]
 SIZE = (32, 64)
-TINY = Config(size=SIZE, encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), threshold=0.2, labelled=4)
+TINY = Config(
+    size=SIZE,
+    encoder="tu-lcnet_050",
+    encoder_weights="none",
+    decoder_channels=(16, 16, 8, 8, 8),
+    threshold=0.2,
+    labelled=4,
+)
 
 
 class Batch(NamedTuple):

@@ -29,7 +29,14 @@ from segmentation.trainer import Trainer
 
 SIZE = (64, 64)
 K = 6
-TINY = Config(size=(32, 64), encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), batch_size=2, labelled=4)
+TINY = Config(
+    size=(32, 64),
+    encoder="tu-lcnet_050",
+    encoder_weights="none",
+    decoder_channels=(16, 16, 8, 8, 8),
+    batch_size=2,
+    labelled=4,
+)
 
 
 @pytest.fixture(autouse=True)

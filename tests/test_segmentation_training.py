@@ -28,7 +28,14 @@ from segmentation.storage import StorageError
 from segmentation.trainer import StepData, Trainer
 
 SIZE = (32, 64)
-TINY = Config(size=SIZE, encoder="tu-lcnet_050", decoder_channels=(16, 16, 8, 8, 8), batch_size=3, labelled=4)
+TINY = Config(
+    size=SIZE,
+    encoder="tu-lcnet_050",
+    encoder_weights="none",
+    decoder_channels=(16, 16, 8, 8, 8),
+    batch_size=3,
+    labelled=4,
+)
 
 
 @pytest.fixture(autouse=True)
