@@ -80,6 +80,9 @@ def test_input_is_as_the_weights_were_trained() -> None:
     red, green, blue = images.unbind(1)
     expected = torch.stack([(red - 0.485) / 0.229, (green - 0.456) / 0.224, (blue - 0.406) / 0.225], 1)
     assert torch.allclose(Segmenter(Bare(), IMAGENET, 1, False)(images), expected, atol=1e-5)
+    for normalisation in (CAFFE, IMAGENET):
+        network = Segmenter(Bare(), normalisation, 1, False)
+        assert network(network.mean_colour.expand(2, 3, 6, 7)).abs().max() < 1e-4
     sizes = []
     network = Segmenter(Bare(), IMAGENET, 32, False)
     network.network.register_forward_hook(lambda _module, inputs, _output: sizes.append(inputs[0].shape[-2:]))

@@ -36,7 +36,8 @@ def test_images_and_predictions_are_mixed_alike(name: Any, batch: int) -> None:
 
 @pytest.mark.parametrize("name", ["cutout", "cowout", "cutout_square"])
 def test_what_is_erased_is_what_does_not_count(name: Any) -> None:
-    erase = build_methods((16, 16), sigma=(1, 4))[name].perturb
+    colour = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
+    erase = build_methods((16, 16), sigma=(1, 4), fill=colour)[name].perturb
     assert isinstance(erase, Erase)
     assert not erase.mixes
     batch = partly_valid(5)
@@ -44,7 +45,7 @@ def test_what_is_erased_is_what_does_not_count(name: Any) -> None:
     assert erased.mask is not None
     assert erased.mask.dtype == torch.bool
     assert not erased.mask.all()
-    assert torch.equal(erased.images, batch.images * erased.mask)
+    assert torch.equal(erased.images, batch.images.where(erased.mask, colour))
     assert torch.equal(erased.probabilities, batch.probabilities)
     assert torch.equal(erased.valid, batch.valid)
 

@@ -72,6 +72,18 @@ def test_without_averaging_the_teacher_is_the_student(data: Dataset, tmp_path: P
         assert all(torch.equal(value, teacher[name]) for name, value in trainer.student.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["cutout", "cowout", "cutout_square"])
+def test_what_is_erased_is_0_for_the_network(data: Dataset, tmp_path: Path, name: MethodName) -> None:
+    trainer = Trainer(replace(TINY, out=tmp_path), data, name)
+    seen: list[Tensor] = []
+    trainer.student.network.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    batch = trainer._draw_step_data()
+    trainer._student_forward(batch)
+    erased = ~batch.unlabelled.mask.expand(-1, 3, -1, -1)
+    assert 0.05 < erased.float().mean() < 0.95
+    assert (seen[-1][TINY.batch_size :][erased] == 0).all()
+
+
 def test_confidence_of_each_pixel(data: Dataset, tmp_path: Path) -> None:
     losses = {}
     for confidence in ("mean", "pixel"):

@@ -119,6 +119,7 @@ def build_methods(
     sigma: tuple[float, float],
     proportion: tuple[float, float] | None = None,
     translation: float = 16.0,
+    fill: float | Tensor = 0.0,
 ) -> dict[MethodName, Method]:
     """Build every method.
 
@@ -127,18 +128,20 @@ def build_methods(
         sigma: Range of the cow masks' sigma, pixels.
         proportion: Range of the cow masks' proportion; None is 0.5 for CowMix and 0 to 1 for CowOut.
         translation: Largest translation of `std_aug`, pixels.
+        fill: Colour of what is erased, in [0, 1]: a number, or a tensor (3, 1, 1). The trainers pass the mean colour of
+            the network's normalisation: an erased pixel is then 0 for the network. Black is up to two deviations below.
     """
     return {
         "supervised": Method(),
         "std_aug": Method(perturb=Augment(size, translation)),
         "ict": Method(perturb=Mix(MixUp(alpha=0.1))),  # the authors' alpha
-        "cutout": Method(perturb=Erase(CutOut())),
+        "cutout": Method(perturb=Erase(CutOut(fill=fill))),
         "cutmix": Method(perturb=Mix(CutMix())),
-        "cowout": Method(perturb=Erase(CowOut(sigma, proportion or (0.0, 1.0)))),
+        "cowout": Method(perturb=Erase(CowOut(sigma, proportion or (0.0, 1.0), fill=fill))),
         "cowmix": Method(perturb=Mix(CowMix(sigma, proportion or 0.5))),
         "full": Method(all_labels=True),
         # As first published: a square of fixed size; a box of the image's shape. Both are cut at the border.
-        "cutout_square": Method(perturb=Erase(CutOut(area=0.25, aspect=1.0, clip=True))),
+        "cutout_square": Method(perturb=Erase(CutOut(area=0.25, aspect=1.0, clip=True, fill=fill))),
         "cutmix_fixed": Method(perturb=Mix(CutMix(area=(0.0, 1.0), aspect=size[0] / size[1], clip=True))),
         "adversarial": Method(adversarial=True),
     }

@@ -79,8 +79,6 @@ class Trainer:
         if config.precision == "fp16" and self.accelerator.device.type != "cuda":
             raise ConfigError("--precision fp16 needs a CUDA device: use bf16.")
         self.device, self.world = self.accelerator.device, self.accelerator.num_processes
-        methods = build_methods(config.size, config.mask_sigma, config.proportion, config.translation)
-        self.method: Method = methods[name]
         set_seed(config.seed)  # the same initial weights on every process
         self._build()
         set_seed(config.seed, device_specific=True)  # seed + rank: every process draws its own masks
@@ -97,6 +95,10 @@ class Trainer:
         if self.world > 1:
             freeze_unused(student, config.batch_size, config.size)
         student = convert_conv2d_weight_memory_format(student.to(self.device), torch.channels_last)
+        methods = build_methods(
+            config.size, config.mask_sigma, config.proportion, config.translation, student.mean_colour
+        )
+        self.method: Method = methods[self.name]
         # Without a teacher (Pi-model, adversarial) the average has decay 0: it is the student.
         self.has_teacher = config.teacher == "ema" and not self.method.adversarial
         decay = config.ema if self.has_teacher else 0.0

@@ -71,6 +71,11 @@ class Segmenter(nn.Module):
                     module.eval()
         return self
 
+    @property
+    def mean_colour(self) -> Tensor:
+        """The RGB colour (3, 1, 1) in [0, 1] that normalisation turns into 0."""
+        return (self.mean.flip(0) if self.bgr else self.mean) / self.scale
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the encoder."""
         return [parameter for parameter in self.network.encoder.parameters() if parameter.requires_grad]
