@@ -148,6 +148,17 @@ def test_training_draws_from_pytorchs_generators_alone(data: Dataset, tmp_path: 
     assert (random.random(), np.random.rand()) == expected  # noqa: NPY002
 
 
+def test_a_long_run_says_how_long_it_will_take(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "about 0 minutes for the 2 iterations left"
+    Trainer(replace(TINY, iterations=12, out=tmp_path / "short"), data, "supervised").fit()
+    assert said not in capsys.readouterr().out
+    monkeypatch.setattr("segmentation.tracking.LONG", 0.0)
+    Trainer(replace(TINY, iterations=12, out=tmp_path / "long"), data, "supervised").fit()
+    assert said in capsys.readouterr().out
+
+
 def test_logs(data: Dataset, tmp_path: Path) -> None:
     Trainer(replace(TINY, iterations=3, evaluate_every=2, precision="bf16", out=tmp_path), data, "cutmix").fit()
     with (tmp_path / "cutmix" / "log.csv").open() as file:

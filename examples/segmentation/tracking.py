@@ -1,4 +1,4 @@
-"""Logs: TensorBoard by accelerate's tracker, and the same scalars as a CSV file."""
+"""Logs: TensorBoard by accelerate's tracker, and the same scalars as a CSV file; the time that a run will take."""
 
 import csv
 import re
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.tracking import GeneralTracker, TensorBoardTracker
+from tqdm import tqdm
 
 from segmentation.storage import write_whole
 
 _LOG, _BOARD = "log.csv", "tensorboard"
 _HEADING = "step,name,value"
 _SCALAR = re.compile(r"([0-9]{1,12}),([\w/]+),(-?[0-9.e+-]+|-?inf|nan)")
+LONG = 60.0  # seconds, worth a line
 
 
 class CSVTracker(GeneralTracker):
@@ -72,3 +74,13 @@ def remove(folder: Path) -> None:
         events.unlink()
     with suppress(OSError):  # it is not there, or holds files of the user's
         (folder / _BOARD).rmdir()
+
+
+def print_duration(bar: "tqdm[Any]") -> None:
+    """Print how long the iterations left will take at the pace of those done, if that is long."""
+    progress = bar.format_dict
+    left = progress["total"] - progress["n"]
+    seconds = left * progress["elapsed"] / (progress["n"] - progress["initial"])
+    if seconds > LONG:
+        words = f"{seconds / 3600:.1f} hours" if seconds > 7200 else f"{seconds / 60:.0f} minutes"
+        bar.write(f"{bar.desc}: about {words} for the {left:,} iterations left, at the pace of the first ones.")

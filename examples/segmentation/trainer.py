@@ -31,7 +31,9 @@ from segmentation.outputs import options_of
 from segmentation.pictures import comparison_strips, evenly_spaced
 from segmentation.saved import FILE, Trained, save_network
 from segmentation.storage import naming
-from segmentation.tracking import trackers
+from segmentation.tracking import print_duration, trackers
+
+TIMED = 10  # iterations, after which a run says how long it will take
 
 
 class TrainingError(UserError):
@@ -253,6 +255,8 @@ class Trainer:
                     values = {name: value.item() for name, value in self.accelerator.reduce(scalars, "mean").items()}
                     self._log(values)
                     bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in values.items()})
+                if self.accelerator.is_main_process and done == bar.initial + TIMED:
+                    print_duration(bar)
                 if evaluates:
                     self._validate()
                 if saves:
