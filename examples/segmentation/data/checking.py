@@ -1,10 +1,11 @@
 """Look at all files that a run will read, before its first step."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from os import cpu_count
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -12,6 +13,9 @@ from segmentation.data.datasets import DataError, Dataset, Split
 
 SHOWN = 3  # files of each kind of problem
 THREADS = min(8, cpu_count() or 1)  # each holds one picture in memory
+
+Place = TypeVar("Place")
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +36,40 @@ def parts_of(data: Dataset, labelled: Collection[int]) -> list[Part]:
     ]
 
 
-def check(title: str, parts: Sequence[Part]) -> None:
-    """Look at the images and label maps of some parts of a data set, after two seconds with a progress bar.
+def check(title: str, parts: Sequence[Part], known: Sequence[str] = ()) -> None:
+    """Look at the images and label maps of some parts of a data set.
+
+    Args:
+        title: Name of the data set.
+        parts: Where to look.
+        known: Sentences on what is wrong beside these parts' files.
 
     Raises:
         DataError: If any cannot be used. One message has all of them, by their number and the first names.
     """
     places = [(part, index) for part in parts for index in range(len(part.split.names))]
     groups: dict[tuple[Part, str, str], list[DataError]] = defaultdict(list)
-    with ThreadPool(THREADS) as pool:
-        looks = pool.imap(lambda place: _problems(*place), places)
-        bar = tqdm(looks, f"Checking {title}", len(places), leave=False, delay=2, disable=None)
-        for (part, _), problems in zip(places, bar, strict=True):
-            for kind, error in problems.items():
-                groups[part, kind, error.fault].append(error)
-    lines = [_line(*group, errors) for group, errors in groups.items()]
+    looks = in_threads(f"Checking {title}", lambda place: _problems(*place), places)
+    for (part, _), problems in zip(places, looks, strict=True):
+        for kind, error in problems.items():
+            groups[part, kind, error.fault].append(error)
+    lines = [*known, *(_line(*group, errors) for group, errors in groups.items())]
     if len(lines) == 1:
         raise DataError(lines[0])
     if lines:
         raise DataError(f"{title} has files that cannot be used:" + "".join(f"\n- {line}" for line in lines))
+
+
+def in_threads(title: str, look: Callable[[Place], Seen], places: Sequence[Place]) -> Iterator[Seen]:
+    """Yield what a function returns for each place, in their order; after two seconds with a progress bar."""
+    with ThreadPool(THREADS) as pool:
+        yield from tqdm(pool.imap(look, places), title, len(places), leave=False, delay=2, disable=None)
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _problems(part: Part, index: int) -> dict[str, DataError]:
@@ -71,7 +90,6 @@ def _line(part: Part, kind: str, fault: str, errors: Sequence[DataError]) -> str
     if len(errors) == 1 and fault != "are missing":
         return str(errors[0])
     total = len(part.split.names if kind == "images" else part.labelled)
-    names = ", ".join(error.where for error in errors[:SHOWN])
-    more = f" and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-    line = f"{len(errors)} of {total} {kind} of {part.title} {fault}: {names}{more}."
+    names = first_of([error.where for error in errors])
+    line = f"{len(errors)} of {total} {kind} of {part.title} {fault}: {names}."
     return line if fault == "are missing" else f"{line} The first: {errors[0]}"
