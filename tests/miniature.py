@@ -22,14 +22,14 @@ N_CAMVID_IDS, N_CITY_IDS, N_VOC_IDS = 12, 34, 21
 STRIP = 8  # rows in which every class occurs
 
 
-def make_camvid(root: Path, n: int = 4, size: tuple[int, int] = (32, 64)) -> None:
-    """Write the folders of the SegNet tutorial's CamVid, `n` frames in each split."""
+def make_camvid(root: Path, n: int = 4, size: tuple[int, int] = (32, 64), suffix: str = "png") -> None:
+    """Write the folders of the SegNet tutorial's CamVid, `n` frames in each split, of a format."""
     for seed, split in enumerate(("train", "val", "test")):
         images, labels = draw(n, size, seed, CAMVID_IDS, N_CAMVID_IDS)
-        for folder, pictures in ((root / split, images), (root / f"{split}annot", labels)):
+        for folder, pictures, kind in ((root / split, images, suffix), (root / f"{split}annot", labels, "png")):
             folder.mkdir(parents=True)
             for index, picture in enumerate(pictures):
-                Image.fromarray(picture).save(folder / f"frame{index}.png")
+                Image.fromarray(picture).save(folder / f"frame{index}.{kind}")
 
 
 def make_cityscapes(root: Path, n_train: int = 4, n_val: int = 2, size: tuple[int, int] = (64, 128)) -> None:

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from segmentation.config import Config, ConfigError, parse
-from segmentation.presets import CAMVID, CAMVID_PAPER, CITYSCAPES, PASCAL_VOC, camvid, cityscapes, pascal_voc
+from segmentation.presets import (
+    CAMVID,
+    CAMVID_PAPER,
+    CITYSCAPES,
+    FOLDER,
+    PASCAL_VOC,
+    camvid,
+    cityscapes,
+    folder,
+    pascal_voc,
+)
 
 
 def test_data_changes_the_defaults_of_what_is_not_given() -> None:
@@ -50,6 +60,18 @@ def test_pascal_voc_is_the_papers_unless_told_otherwise() -> None:
         assert (config.size, config.batch_size, config.learning_rate) == ((321, 321), 10, rate)
         assert config.scale == PASCAL_VOC.scale
         assert config.mask_sigma == (8, 32)
+
+
+def test_own_pictures_have_camvids_defaults_and_the_scenes_encoder() -> None:
+    config = parse(folder, ["--images", "photos", "--val", "a", "b", "--method", "ict"])
+    assert config == replace(FOLDER, images=Path("photos"), val=("a", "b"), method=("ict",))
+    assert (config.encoder, config.encoder_weights) == (Config.encoder, "lite0")
+    assert config.sigma == (8, 32)
+    own = {"method", "encoder", "encoder_weights", "labelled", "sigma", "out"}
+    differing = {name for name, value in vars(CAMVID).items() if vars(FOLDER)[name] != value}
+    assert differing <= own
+    deep = parse(folder, ["--network", "deeplab2"])
+    assert (deep.encoder, deep.encoder_weights) == ("resnet101", "none")
 
 
 def test_the_recipe_of_hung_et_al() -> None:

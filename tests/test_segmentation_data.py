@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from segmentation.data import camvid
 from segmentation.data.camvid import load_camvid
 from segmentation.data.checking import check, parts_of
 from segmentation.data.datasets import VOID, DataError
 from segmentation.data.street import CLASSES, load_street, street_scenes
+from tests.miniature import make_camvid
 from tests.splits import assert_same
 
 SIZE = (48, 64)
@@ -21,15 +21,7 @@ SIZE = (48, 64)
 
 @pytest.fixture(params=["png", "jpg"])
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Make a miniature CamVid; its label maps hold every class and void."""
-    for seed, split in enumerate(("train", "val", "test")):
-        images, labels = street_scenes(3, SIZE, seed)
-        labels[:, 0, : len(camvid.CLASSES) + 1] = np.arange(len(camvid.CLASSES) + 1)
-        for folder in (split, f"{split}annot"):
-            (tmp_path / folder).mkdir()
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            Image.fromarray(image).save(tmp_path / split / f"frame{index}.{request.param}")
-            Image.fromarray(label).save(tmp_path / f"{split}annot" / f"frame{index}.png")
+    make_camvid(tmp_path, 3, SIZE, request.param)
     return tmp_path
 
 

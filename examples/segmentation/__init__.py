@@ -8,7 +8,7 @@
     outputs.py      what is in --out: nothing there is lost unasked
     checkpoints.py, tracking.py, pictures.py: files that a run writes; storage.py: whole or not at all
     errors.py       how a command ends that cannot go on; distributed.py: the processes of a run
-    data/           data sets and batches
+    data/           data sets and batches; folder.py is for a person's own pictures
     networks/       U-Net, DeepLab v2, weights
     campaigns/      many trainings for one table or figure
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
+from segmentation.data.folder import FolderOptions
 from segmentation.errors import UserError
 from segmentation.methods import MethodName
 
@@ -36,14 +37,15 @@ class Config:
     decoder_channels: tuple[int, int, int, int, int] = (128, 64, 32, 16, 16)
     """Channels of the U-Net decoder's blocks, deepest first."""
     size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (64, 96)
-    """Size of training images. Pascal VOC is cut to it at random; others are resized to it, and scored at it."""
+    """Size of training images. Pascal VOC (and --fit crop) is cut to it at random; others are resized to it, and scored
+    at it."""
     scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (0.75, 1.5)
     """Scale training images by a factor from this range, then cut them to --size at random."""
     recipe: Literal["default", "paper", "hung"] = "default"
     """paper: the paper's iterations, batch and learning rate, the default for Cityscapes and Pascal VOC. hung: those of
     Hung et al. (2018)."""
-    labelled: int = 8
-    """Training images whose labels are used, chosen by the seed."""
+    labelled: int | None = 8
+    """Training images whose labels are used, chosen by the seed; None for all that have a label map."""
     subset: int | None = None
     """CamVid only: use the 30 images on this line (from 0) of `data/camvid_subsets.txt` instead."""
     iterations: int = 600
@@ -107,11 +109,12 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse options that would only fail later."""
-        whole = ("labelled", "iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every")
+        whole = ("iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every")
         low, high = self.proportion or (0.0, 1.0)
         checks = {
             "method must name at least one": bool(self.method),
             "resume and --overwrite exclude each other": not (self.resume and self.overwrite),
+            "labelled must be at least 1": self.labelled is None or self.labelled >= 1,
             "size must be two lengths of at least 32 pixels": min(self.size) >= 32,
             "ema must be in [0, 1)": 0 <= self.ema < 1,
             "threshold must be in [0, 1]": 0 <= self.threshold <= 1,
@@ -154,10 +157,21 @@ class Config:
         return min(self.iterations, self.stop_after.get(method, self.iterations))
 
 
-Presets = Callable[[Config], Config]  # the options given (data, network, recipe) to the defaults of the others
+@dataclass(frozen=True)
+class FolderConfig(Config, FolderOptions):
+    """Options of a run on a person's own images."""
+
+    data: tyro.conf.Suppress[tuple[Path, ...]] = ()
+    recipe: tyro.conf.Suppress[Literal["default", "paper", "hung"]] = "default"
+    subset: tyro.conf.Suppress[int | None] = None
 
 
-def parse(presets: Presets, arguments: Sequence[str] | None = None, description: str | None = None) -> Config:
+Options = TypeVar("Options", bound=Config)
+Presets = Callable[[Config], Options]  # the options given (data, network, recipe) to the defaults of the others
+
+
+def parse(presets: Presets[Options], arguments: Sequence[str] | None = None, description: str | None = None) -> Options:
     """Read the command line twice: the options read first choose the defaults of the second reading."""
-    chosen = tyro.cli(Config, args=arguments, description=description, default=presets(Config()))
-    return tyro.cli(Config, args=arguments, default=presets(chosen))
+    first = presets(Config())
+    chosen = tyro.cli(type(first), args=arguments, description=description, default=first)
+    return tyro.cli(type(first), args=arguments, default=presets(chosen))

@@ -96,6 +96,12 @@ def begin(config: Config, options: Options) -> None:
         write_whole(folder / OPTIONS, json.dumps(options, indent=2) + "\n")
 
 
+def write_lists(config: Config, data: Dataset) -> None:
+    """Write the names that the data set wants to be known after the run, a text file for each list."""
+    for name, lines in data.lists.items():
+        write_whole(config.out / f"{name}.txt", "".join(f"{line}\n" for line in lines))
+
+
 def _refuse_other_options(folder: Path, options: Options) -> None:
     """Refuse to resume a training that cannot be resumed with these options."""
     try:

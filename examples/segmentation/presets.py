@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from segmentation.config import Config, ConfigError
+from segmentation.config import Config, ConfigError, FolderConfig, Options
 
 CAMVID = Config(
     encoder="resnet50",
@@ -58,13 +58,35 @@ PASCAL_VOC = replace(
 )
 
 
+FOLDER = FolderConfig(
+    **vars(CAMVID)
+    | {
+        "method": ("supervised", "cowmix"),  # full needs a label map of every image
+        "encoder": Config.encoder,
+        "encoder_weights": Config.encoder_weights,
+        "labelled": None,
+        "sigma": (8.0, 32.0),
+        "out": Path("runs/folder"),
+    }
+)
+
+
 def camvid(chosen: Config) -> Config:
     """Return the defaults of train_camvid.py."""
     if chosen.recipe != "default" and not chosen.data:
         raise ConfigError(f"--recipe {chosen.recipe} needs --data.")
     if chosen.recipe == "hung":
         raise ConfigError("--recipe hung is for Cityscapes and Pascal VOC.")
-    config = {"default": CAMVID if chosen.data else Config(), "paper": CAMVID_PAPER}[chosen.recipe]
+    return _on_resnet({"default": CAMVID if chosen.data else Config(), "paper": CAMVID_PAPER}[chosen.recipe], chosen)
+
+
+def folder(chosen: Config) -> FolderConfig:
+    """Return the defaults of train_folder.py: those of CamVid with the scenes' encoder."""
+    return _on_resnet(FOLDER, chosen)
+
+
+def _on_resnet(config: Options, chosen: Config) -> Options:
+    """Return defaults, for DeepLab v2 those of its encoder."""
     if chosen.network == "unet":
         return config
     weights = "none" if config.encoder_weights == "lite0" else config.encoder_weights

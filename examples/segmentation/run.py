@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segmentation import outputs
-from segmentation.config import Config, Presets, parse
+from segmentation.config import Config, Options, Presets, parse
 from segmentation.data.batches import labelled_images
 from segmentation.data.checking import check, parts_of
 from segmentation.data.datasets import Dataset
@@ -25,24 +25,25 @@ from segmentation.pictures import save_panel
 from segmentation.storage import locked, naming, write_whole
 from segmentation.trainer import Outcome, Trainer
 
-Load = Callable[[Config], tuple[Dataset, list[str]]]  # returns also notes on the data for the user
+Load = Callable[[Options], tuple[Dataset, list[str]]]  # returns also notes on the data for the user
 
 
-def start(load: Load, presets: Presets, description: str | None) -> None:
+def start(load: Load[Options], presets: Presets[Options], description: str | None) -> None:
     """Train by the command line."""
     with one_sentence("the same command with --resume"):
         main(parse(presets, description=description), load)
 
 
-def main(config: Config, load: Load) -> None:
+def main(config: Options, load: Load[Options]) -> None:
     """Train each method and report their scores."""
     with ExitStack() as stack:
         on_first(lambda: stack.enter_context(locked(config.out)))
         on_first(lambda: outputs.refuse_to_lose(config))
         data, notes = load(config)
-        on_first(lambda: check(data.name, parts_of(data, labelled_by(config, data))))
+        on_first(lambda: check(data.name, parts_of(data, labelled_by(config, data)), data.problems))
         options = outputs.options_of(config, data, processes().num_processes)
         on_first(lambda: outputs.begin(config, options))
+        on_first(lambda: outputs.write_lists(config, data))
         on_first(lambda: print(*notes, sep="\n", end="\n" if notes else ""))
         outcomes: dict[str, Outcome] = {}
         for name in config.method:

@@ -33,7 +33,7 @@ class Trained:
     """Height and width that images were resized to in training; None if they were not resized."""
 
 
-def save_network(path: Path, trained: Trained) -> None:
+def save_network(path: Path | str, trained: Trained) -> None:
     """Write a network that `build_network` built; `load_network` reads it."""
     network = trained.network
     description = {
@@ -45,8 +45,8 @@ def save_network(path: Path, trained: Trained) -> None:
         "size": trained.size,
     }
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as file:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replaced(Path(path)) as file:
         file.write(save(state, {_KEY: json.dumps(description)}))
 
 

@@ -47,13 +47,13 @@ def shuffled_batches(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 
 def labelled_images(
-    data: Dataset, labelled: int, seed: int, subset: int | None = None, every: bool = False
+    data: Dataset, labelled: int | None, seed: int, subset: int | None = None, every: bool = False
 ) -> list[int]:
     """Return the sorted indices of the training images whose label maps a method uses.
 
     Args:
         data: Its training images without label maps are never chosen.
-        labelled: How many are drawn; for one seed, fewer are a subset of more.
+        labelled: How many are drawn; for one seed, fewer are a subset of more. None takes all.
         seed: Seed of the draw.
         subset: The line of camvid_subsets.txt to take instead.
         every: Take all training images instead.
@@ -72,6 +72,8 @@ def labelled_images(
         return with_label
     if subset is not None:
         return listed_subset(names, subset)
+    if labelled is None:
+        return with_label
     if labelled > len(with_label):
         raise DataError(f"--labelled {labelled} is more than the {len(with_label)} training images with label maps.")
     chosen = torch.randperm(len(with_label), generator=torch.Generator().manual_seed(seed))[:labelled]

@@ -1,6 +1,7 @@
 """The protocol of a data set."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -53,3 +54,5 @@ class Dataset:
     full_size: tuple[int, int] | None = None  # published height and width, if scored at it too
     own_sizes: bool = False  # images are not resized, and scored in their own sizes
     unlabelled: tuple[int, ...] = ()  # training images without a label map
+    problems: tuple[str, ...] = ()  # sentences on what is wrong beside the files of the three splits
+    lists: Mapping[str, Sequence[str]] = field(default_factory=dict)  # lines of text files for --out, by name

@@ -52,6 +52,11 @@ class Header(NamedTuple):
     size: tuple[int, int]  # width and height, as stored
     orientation: int = 1  # EXIF, 1 to 8; 1 also if there is none
 
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height, as seen."""
+        return self.size if self.orientation < 5 else self.size[::-1]
+
     def __str__(self) -> str:
         """Say how the picture lies."""
         size = f"{self.size[0]}x{self.size[1]}"

@@ -5,6 +5,7 @@ import re
 import shlex
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from lzma import LZMAError
 from pathlib import Path
@@ -42,14 +43,25 @@ def pictures_in(folder: Path, nested: bool = False) -> dict[str, Path]:
         DataError: If the folder cannot be listed, or two pictures differ in their suffixes alone.
     """
     pictures: dict[str, Path] = {}
-    for path in map(Path, _walk(folder, (), nested)):
-        inside = path.relative_to(folder)
-        if path.suffix.lower() in PICTURES and not any(part.startswith((".", "__MACOSX")) for part in inside.parts):
-            name = inside.with_suffix("").as_posix()
+    for path in _visible(folder, nested):
+        if path.suffix.lower() in PICTURES:
+            name = path.relative_to(folder).with_suffix("").as_posix()
             if name in pictures:
                 raise DataError(f"{pictures[name]} and {path.name} have the same name: which is it? Keep one of them.")
             pictures[name] = path
     return pictures
+
+
+def others_in(folder: Path) -> Counter[str]:
+    """Count the files in a folder and its folders that `pictures_in` skips for their suffixes, by suffix."""
+    suffixes = (path.suffix.lower() or path.name for path in _visible(folder, nested=True))
+    return Counter(suffix for suffix in suffixes if suffix not in PICTURES)
+
+
+def _visible(folder: Path, nested: bool) -> Iterator[Path]:
+    for path in map(Path, _walk(folder, (), nested)):
+        if not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts):
+            yield path
 
 
 class Source(Protocol):
