@@ -471,11 +471,13 @@ FAULTS = [
         "no room for `options.json`",
         "options.json: File too large: once this is mended",
         fresh=True,
-        during=partial(limit_files, 1_000),
+        during=partial(limit_files, 500),
     ),
     Fault(
         "no room for TensorBoard's log",
         "/out/cowmix: File too large: once this is mended",
+        options="--resume --evaluate-every 1 --checkpoint-every 9",
+        fresh=True,
         during=partial(limit_files, 4_000),
     ),
     Fault(

@@ -315,7 +315,10 @@ class Trainer:
         for tracker in self.trackers:
             if tracker.name == "tensorboard":
                 pictures = comparison_strips(self.data, split, teacher.maps, self.config.size)
-                tracker.log_images({"val/image_truth_teacher": pictures}, self.progress.iteration, dataformats="NHWC")
+                with naming(self.folder):
+                    tracker.log_images(
+                        {"val/image_truth_teacher": pictures}, self.progress.iteration, dataformats="NHWC"
+                    )
 
     def _test(self) -> Outcome:
         split = self.data.test
