@@ -262,7 +262,7 @@ class Mixing(Transform):
             self.arguments["partner"] = tuple(x.flip(0) for x in (self.arguments["images"], *targets))
         images: Tensor = self.arguments["images"]
         labels, odd = torch.arange(n) % classes, odd_tensors(images)
-        wrong = [torch.ones(n + 1).long(), torch.ones(n, 2).long(), labels + 5, labels - 9, images[:, None, None]]
+        wrong = [torch.ones(n + 1).long(), torch.ones(n, 77).long(), labels + 5, labels - 9, images[:, None, None]]
         self.bad |= {
             "num_classes": NOT_COUNTS,
             "targets": [(one,) for one in (*wrong, *odd)],
