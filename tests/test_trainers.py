@@ -21,6 +21,7 @@ from segmentation.evaluation import evaluate
 from segmentation.methods import MethodName
 from segmentation.networks.deeplab import LAYERS
 from segmentation.presets import CITYSCAPES, PASCAL_VOC
+from segmentation.run import shares_of_gap
 from segmentation.trainer import Trainer
 from tests.forked import run_script
 from tests.miniature import make_cityscapes, make_pascal_voc, pack
@@ -171,3 +172,11 @@ def test_damaged_files_are_reported_in_one_line_before_training(tmp_path: Path) 
     said = r"4 of 4 images of the training set cannot be read: \S+.png, \S+, \S+ and 1 more\. The first: "
     assert re.fullmatch(f"train_cityscapes: {said}{first}", done.stderr)
     assert not list(tmp_path.glob("out/**/log.csv"))
+
+
+def test_the_share_of_the_gap_needs_both_ends_and_a_gap() -> None:
+    scores = {"supervised": 0.5, "cowmix": 0.55, "cutmix": 0.45, "full": 0.7}
+    assert shares_of_gap(scores) == pytest.approx({"cowmix": 0.25, "cutmix": -0.25})
+    assert shares_of_gap({"supervised": 0.5, "cowmix": 0.55}) == {}
+    assert shares_of_gap(scores | {"full": 0.5}) == {}
+    assert shares_of_gap(scores | {"full": float("nan")}) == {}

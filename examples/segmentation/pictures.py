@@ -78,7 +78,7 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
             axis.imshow(picture, interpolation="nearest")
             axis.axis("off")
     figure.legend(handles=handles, loc="outside lower center", ncols=per_line, frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=140)  # pictures of 300 pixels
     plt.close(figure)
 
 

@@ -3,7 +3,7 @@
 import gc
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -88,10 +88,26 @@ def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -
     table.add_section()
     table.add_row("mean (mIoU)", *[_percent(teacher.scores.miou) for teacher in teachers], style="bold")
     table.add_row("mean, student", *[_percent(outcome.student.scores.miou) for outcome in outcomes.values()])
+    shares = shares_of_gap({name: outcome.teacher.scores.miou for name, outcome in outcomes.items()})
+    if shares:
+        closed = {name: f"{100 * share:.0f}%" for name, share in shares.items()}
+        table.add_row("gap to full closed", *[closed.get(name, "") for name in outcomes])
     if data.full_size:
         full = [teacher.full.miou for teacher in teachers if teacher.full]
         table.add_row(f"mean at {_size(data.full_size)}", *map(_percent, full))
     return table
+
+
+def shares_of_gap(mious: Mapping[str, float]) -> dict[str, float]:
+    """Return how much of the gap between supervised training and training with all labels each other method closes.
+
+    Without both, or without a gap, there are no shares.
+    """
+    supervised, full = (mious.get(name, math.nan) for name in ("supervised", "full"))
+    if not full > supervised:
+        return {}
+    others = {name: miou for name, miou in mious.items() if name not in ("supervised", "full")}
+    return {name: (miou - supervised) / (full - supervised) for name, miou in others.items()}
 
 
 def size_of(config: Config, data: Dataset) -> str:
