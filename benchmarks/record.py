@@ -64,6 +64,7 @@ def _card(device: torch.device) -> dict[str, Any]:
 
 def _fetch_granularity() -> int | None:
     """Return cudaLimitMaxL2FetchGranularity, bytes; None if the driver does not tell."""
+    torch.cuda.synchronize()  # makes the context that the driver is asked about
     with suppress(OSError, AttributeError):
         value = ctypes.c_size_t()
         if ctypes.CDLL("libcuda.so.1").cuCtxGetLimit(ctypes.byref(value), 5) == 0:

@@ -104,12 +104,16 @@ def launches() -> dict[str, list[str]]:
     _keep_bodies()
     from cowmask import _backends, _draw, mixing
     from cowmask._checks import arguments
-    from cowmask._engines import basis
+    from cowmask._engines import basis, gains
     from cowmask.kernels import boxes, constants, draw, mix, prepare
 
     for module in (_draw, mixing):
         for name in BODIES.keys() & vars(module).keys():
             setattr(module, name, BODIES[name])
+
+    def on_device(device: torch.device, table: Callable[..., Tensor], *values: Any) -> Tensor:
+        return torch.empty_like(table(*values), device=device)
+
     stand_ins: list[tuple[Any, str, Any]] = [
         (_backends, "_problem", lambda *_: None),
         (_backends, "_multiplies", lambda _: True),
@@ -117,7 +121,8 @@ def launches() -> dict[str, list[str]]:
         (draw, "shared_memory", lambda _: 227 * 1024),
         (torch.cuda, "device_of", lambda _: nullcontext()),
         (torch.cuda, "is_current_stream_capturing", lambda: False),
-        (basis, "cached_on", lambda device, table, *values: torch.empty_like(table(*values), device=device)),
+        (basis, "cached_on", on_device),
+        (gains, "cached_on", on_device),
         # A fake tensor's values cannot be read; here they are known.
         (arguments, "bounds", lambda _, ends, per_mask, __: tuple(ends) if per_mask is None else (4.0, 16.0)),
     ]

@@ -194,7 +194,7 @@ def needs(
 
 
 def compiled(card: str, *, main_cases: bool = False) -> list[Compiled]:
-    """Compile the kernels for a card as the public functions launch them; `main_cases`: the first case of each."""
+    """Compile the kernels for a card as the public functions launch them; `main_cases`: the first six of each file."""
     triton.runtime.driver.set_active(OfflineDriver(card))
     # The tensors are on the CPU; what would be chosen for the card has to be said.
     _backends._problem = lambda *_: None  # type: ignore[assignment]
@@ -202,7 +202,7 @@ def compiled(card: str, *, main_cases: bool = False) -> list[Compiled]:
     draw_module.is_hopper = lambda device: card == HOPPER  # noqa: ARG005
     fused.plan.cache_clear()
     kinds = [draw_cases(card), box_cases(card), mix_cases(card)]
-    return [row for kind in kinds for row in (islice(kind, 2) if main_cases else kind)]
+    return [row for kind in kinds for row in (islice(kind, 6) if main_cases else kind)]
 
 
 def draw_cases(card: str) -> Iterable[Compiled]:
@@ -235,7 +235,8 @@ def box_cases(card: str) -> Iterable[Compiled]:
         masks = torch.empty(4, 1, *size, dtype=torch.uint8)
         launch = partial(boxes_module.launch_boxes, masks, seed, (0.5, 0.5, None), None, 1, clip=False)
         programs = compile_call(launch)
-        elements = boxes_module.ROWS * boxes_module.COLUMNS * (4 if size[-1] % 4 == 0 else 1)
+        rows = boxes_module.ROWS if len(size) < 3 else boxes_module.ROWS_OF_THREE_AXES
+        elements = rows * boxes_module.COLUMNS * (4 if size[-1] % 4 == 0 else 1)
         yield needs(card, "boxes", "x".join(map(str, size)), programs["boxes"], elements)
     weights = torch.empty(4)
     programs = compile_call(lambda: constants_module.launch_constants(weights, seed, 0.3))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cowmask.kernels.counters import OF_A_MASK, Range, log_uniform, uniform
 
-ROWS, COLUMNS = 64, 64  # of a program
+ROWS, COLUMNS = 64, 64  # of words, of a program
+ROWS_OF_THREE_AXES = 32  # more rows would take more registers than there are
 _TINY = tl.constexpr(1.1754943508222875e-38)
 
 
@@ -153,7 +154,8 @@ def launch_boxes(out: Tensor, seed: Tensor, area: Range, aspect: float | None, n
     align = math.gcd(width, 16)
     word = 4 if align >= 4 else 1
     low, high, areas = area
-    programs = n * -(-depth * height // ROWS) * -(-width // (COLUMNS * word))
+    rows = ROWS if len(size) < 3 else ROWS_OF_THREE_AXES
+    programs = n * -(-depth * height // rows) * -(-width // (COLUMNS * word))
     with torch.cuda.device_of(out):
         boxes_kernel[(programs,)](
             out if word == 1 else out.view(torch.int32),
@@ -171,6 +173,6 @@ def launch_boxes(out: Tensor, seed: Tensor, area: Range, aspect: float | None, n
             CLIP=clip,
             ALIGN=align,
             WORD=word,
-            ROWS=ROWS,
+            ROWS=rows,
             COLUMNS=COLUMNS,
         )
