@@ -59,6 +59,15 @@ def test_the_image_before_is_mixed_in(dtype: torch.dtype) -> None:
         assert_same(found, torch.where(mask, x.roll(1, 0), x), x)
 
 
+def test_lazily_negated_and_conjugated_tensors_are_what_they_stand_for() -> None:
+    x, y, mask = torch.randn(2, 1, 4, 6, dtype=torch.complex64, device=DEVICE), some((2, 1, 4, 6)), masks((2, 1, 4, 6))
+    conjugated, negated = x.conj(), torch._neg_view(y)
+    for a, b in ((conjugated, x), (x, conjugated), (negated, y), (y, negated)):
+        assert torch.equal(mix(a, b, mask, backend="triton"), torch.where(mask, b, a))
+    (found,) = mix_batch([conjugated], None, mask, backend="triton")
+    assert torch.equal(found, torch.where(mask, conjugated.roll(1, 0), conjugated))
+
+
 def test_the_result_is_laid_out_like_the_first() -> None:
     a, mask = some((2, 3, 6, 10)), masks((2, 1, 6, 10))
     b = some((2, 3, 6, 10)).to(memory_format=torch.channels_last)

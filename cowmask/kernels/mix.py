@@ -169,7 +169,7 @@ def launch_select(
     images = [tensor.view(_INTEGERS[element_size]) for tensor in (out, a, b)]  # bits are moved, not interpreted
     sizes = tuple(axis.size for axis in plan.outer)
     strides = zip(*(axis.strides for axis in (*plan.outer, plan.inner)), strict=True)
-    programs = math.prod(sizes) * triton.cdiv(plan.inner.size, _VECTORS * vector)
+    programs = math.prod(sizes) * -(-plan.inner.size // (_VECTORS * vector))  # rounded up
     _, a_stride, b_stride, _ = plan.inner.strides
     with torch.cuda.device_of(out):
         select_kernel[(programs,)](
