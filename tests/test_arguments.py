@@ -224,6 +224,11 @@ LOSS: list[Case] = [
     ({"teacher_probs": [0.5]}, TypeError, "teacher_probs must be a tensor"),
     ({"teacher_probs": some(2, 4, 5, dtype=torch.long)}, TypeError, "teacher_probs must be floating"),
     ({"teacher_probs": some(2, 3, 4, 6)}, ValueError, "must have the same shape.*torch.nn.functional.interpolate"),
+    (
+        {"student_logits": some(2, 3, 8), "teacher_probs": some(2, 3, 9)},
+        ValueError,
+        "must have the same shape.*torch.nn.functional.interpolate",
+    ),
     ({"teacher_probs": some(2, 4, 4, 5)}, ValueError, r"same shape, got \(2, 3, 4, 5\) and \(2, 4, 4, 5\)$"),
     ({"teacher_probs": PREDICTIONS.to(ON_META)}, ValueError, "must be on one device, got cpu and meta"),
     ({"student_logits": some(5), "teacher_probs": some(5)}, ValueError, r"\(B, K, \*size\) or \(B, K\), not empty"),

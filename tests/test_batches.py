@@ -63,6 +63,8 @@ FORWARD_MIXERS: list[Case] = [
     ),
     ((X[0],), {}, ValueError, r"a single image cannot be mixed: mix batches, .*loop or in a collate_fn"),
     ((X, X[:2]), {}, ValueError, r"targets\[0\] must be dense.*: pass as many targets as images, 4"),
+    ((X, some(5, 16, 18)), {}, ValueError, "pass as many targets as images, 4$"),
+    ((X, some(4, 8, 9)), {}, ValueError, "resize it to the images by torch.nn.functional.interpolate$"),
     (
         (X, LABELS.float()),
         {},
