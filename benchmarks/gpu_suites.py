@@ -129,7 +129,7 @@ def run_training(options: Options, _: float) -> Outcome:
             **{name: str(value) for name, value in asdict(setting).items()},
         }
     else:
-        tiny = Config(encoder="tu-lcnet_050", size=(32, 64), batch_size=2)
+        tiny = Config(encoder="tu-lcnet_050", encoder_weights="none", size=(32, 64), batch_size=2)
         config = tiny if options.smoke else replace(CAMVID, precision="bf16")
         results, share, peak = training.compare(config, "cowmix", Plan(options.rounds))
         described = training.options_of(config)

@@ -30,7 +30,7 @@ from segmentation.trainer import Trainer
 class Options(cpu.Options):
     """What to train, how to time it, and where to write. Without --config.data: on built-in street scenes."""
 
-    config: Config = field(default_factory=Config)
+    config: Config = field(default_factory=lambda: Config(encoder="tu-resnet10t", encoder_weights="none"))
     """Options of the trainer."""
     method: MethodName = "cowmix"
     """Method to compare with supervised learning; `supervised` is timed alone."""

@@ -278,6 +278,7 @@ OPTIONS = {
     "method": "supervised cowmix adversarial",
     "size": "32 64",
     "encoder": "tu-lcnet_050",
+    "encoder-weights": "none",
     "decoder-channels": "16 16 8 8 8",
     "iterations": "6",
     "batch-size": "2",

@@ -36,6 +36,7 @@ TINY = Config(
     decoder_channels=(16, 16, 8, 8, 8),
     batch_size=2,
     labelled=4,
+    learning_rate=3e-3,
 )
 
 
