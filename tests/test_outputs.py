@@ -18,6 +18,7 @@ import torch
 from segmentation import checkpoints, outputs
 from segmentation.checkpoints import MANIFEST, STATE, Checkpoints
 from segmentation.config import Config
+from segmentation.errors import one_sentence
 from segmentation.methods import MethodName
 from segmentation.storage import StorageError, locked, read_json, read_tensors, write_tensors, write_whole
 from segmentation.tracking import CSVTracker
@@ -259,3 +260,14 @@ def test_make_train_repeats() -> None:
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         words = printed.split("train_camvid.py")[1].split()
         assert [word for word in words if word in ("--resume", "--overwrite")] == flags
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "Connection reset by peer"), EOFError(), RuntimeError("DataLoader worker (pid 1)")],
+)
+def test_a_killed_worker_is_told_however_it_is_noticed(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, one_sentence("the same command"):
+        raise error
+    assert caught.value.code == 1
+    assert "a process that reads images was killed" in capsys.readouterr().err

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell
+WORKER_KILLED = (
+    "a process that reads images was killed, maybe as memory ran out: {go_on} goes on, also with --workers 0."
+)
 
 
 class UserError(Exception):
@@ -29,15 +32,15 @@ def one_sentence(go_on: str) -> Iterator[None]:
         _end(str(error).rpartition("DataError: ")[2].strip())
     except KeyboardInterrupt:
         _end(f"interrupted: {go_on} goes on.", INTERRUPTED)
+    except (ConnectionError, EOFError):  # of the queue to a data worker that was killed while it wrote there
+        _end(WORKER_KILLED.format(go_on=go_on))
     except OSError as error:  # a full disk, a folder that cannot be written to
         where = f"{error.filename}: " if error.filename else ""
         _end(f"{where}{error.strerror or error}: once this is mended, {go_on} goes on.")
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        _end(
-            f"a process that reads images was killed, maybe as memory ran out: {go_on} goes on, also with --workers 0."
-        )
+        _end(WORKER_KILLED.format(go_on=go_on))
 
 
 def _leave_to_main_thread(hook: threading.ExceptHookArgs) -> None:
