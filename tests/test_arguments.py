@@ -180,6 +180,11 @@ MIX: list[Case] = [
     ({"a": IMAGES.to_sparse()}, TypeError, r"a must be a dense tensor, got torch.sparse_coo: try a.to_dense\(\)"),
     ({"b": [1, 2]}, TypeError, "b must be a tensor, got list"),
     ({"b": some(2, 3, 4, 6)}, ValueError, "a and b must have the same shape, got .*: resize or crop both to one size"),
+    (
+        {"a": some(2, 3, 5), "b": some(2, 3, 5), "mask": some(2, 5) > 0},
+        ValueError,
+        r"broadcast.*: pass mask\[:, None\]",
+    ),
     ({"a": some(3, 5), "b": some(3, 5), "mask": some(3) > 0}, ValueError, r"does not broadcast to .*: pass \(3, 5\)$"),
     ({"a": some(3, 5), "b": some(3, 5), "mask": some(2, 7) > 0}, ValueError, r"to .*: pass \(3, 5\)$"),
     ({"a": IMAGES[:, 0], "b": IMAGES[:, 0], "mask": BOOLS.mT}, ValueError, r"broadcast to .*: pass \(2, 1, 4, 5\)"),
