@@ -30,6 +30,15 @@ def test_train_camvid_writes_what_it_says(tmp_path: Path) -> None:
         assert set(scores["iou"]) == {"sky", "road", "building", "tree", "car", "person"}
     with Image.open(tmp_path / "panel.png") as panel:
         assert panel.width > 500
+    again = run_script(
+        SCRIPT, *tiny, "--method", "supervised", "cowmix", "--out", tmp_path, "--resume", "--score-on", "val"
+    )
+    assert again.returncode == 0, again.stderr
+    assert "street scenes, validation set at 64x32" in again.stdout
+    others = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    for name, scores in report["test"].items():
+        assert others[name]["miou"] != scores["miou"]
+        assert others[name]["seconds"] == scores["seconds"] > 0
 
 
 def test_a_missing_data_set_is_one_sentence(tmp_path: Path) -> None:

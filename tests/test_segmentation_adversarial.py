@@ -18,13 +18,12 @@ from segmentation.adversarial import (
     Adversarial,
     AdversarialBatch,
     Discriminator,
-    one_hot,
 )
 from segmentation.config import Config
-from segmentation.data.batches import UnlabelledBatch
+from segmentation.data.batches import LabelledBatch, UnlabelledBatch
 from segmentation.data.datasets import VOID
 from segmentation.data.street import load_street
-from segmentation.objectives import LabelledLogits, StudentLogits, Totals
+from segmentation.objectives import LabelledLogits, StudentLogits, Totals, one_hot
 from segmentation.trainer import Trainer
 
 SIZE = (64, 64)
@@ -142,7 +141,8 @@ def test_the_students_losses_are_those_of_the_paper() -> None:
 
 def test_the_student_teaches_itself_once_it_is_time() -> None:
     objective = adversarial(start=3)
-    early, late = (objective.draw(iteration) for iteration in (2, 3))
+    labelled = LabelledBatch(torch.rand(2, 3, *SIZE), scenes(2))
+    early, late = (objective.draw(iteration, labelled) for iteration in (2, 3))
     assert (early.is_late, late.is_late) == (False, True)
     logits = StudentLogits(torch.randn(2, K, *SIZE), scenes(2), torch.randn(2, K, *SIZE))
     losses = objective.losses(logits, early, Totals(torch.tensor(2 * 64 * 64), *objective.counts(early), world=1))

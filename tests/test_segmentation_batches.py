@@ -162,3 +162,19 @@ def test_an_error_in_the_data_is_one_in_a_worker_too(workers: int) -> None:
     crops = Crops(MadeSplit(3, fail, fail), range(3), (4, 4), (1, 1), labelled=False)
     with pytest.raises(DataError, match=r"(^|DataError: )x.png cannot be read\.\s*$"):
         Batches(crops, 2, 7, Shard(torch.device("cpu")), workers).draw()
+
+
+def test_colours_change_and_labels_do_not() -> None:
+    rows = torch.arange(64, dtype=torch.uint8).view(8, 8)
+    picture = MadeSplit(4, lambda _: torch.stack([rows, 2 * rows, 3 * rows]), lambda _: rows)
+    for colour, same in ((0.0, True), (0.5, False)):
+        crops = Crops(picture, range(4), (8, 8), (1, 1), labelled=True)
+        batches = Batches(crops, 4, 7, Shard(torch.device("cpu")), colour=colour)
+        images, targets = (torch.cat(parts) for parts in zip(*(batches.draw() for _ in range(5)), strict=True))
+        assert {tuple(one.tolist()) for one in targets[:, 0]} == {tuple(range(8)), tuple(range(7, -1, -1))}
+        assert torch.equal(targets, targets[:, :1] + 8 * torch.arange(8)[:, None])
+        original = targets[:, None] * torch.tensor([1, 2, 3]).view(3, 1, 1) / 255
+        is_original = (images - original).abs().amax((1, 2, 3)) < 1e-6
+        assert is_original.all() if same else 0 < is_original.sum() < 12  # a fifth of 20
+        assert images.min() >= 0
+        assert images.max() <= 1

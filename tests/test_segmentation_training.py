@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -17,10 +18,10 @@ from cowmask import CowMix
 from segmentation import checkpoints
 from segmentation.adversarial import Adversarial
 from segmentation.config import Config, ConfigError, parse
-from segmentation.data.batches import UnlabelledBatch
+from segmentation.data.batches import LabelledBatch, UnlabelledBatch
 from segmentation.data.datasets import VOID, DataError, Dataset
 from segmentation.data.street import load_street
-from segmentation.methods import MethodName, Perturbed, build_methods
+from segmentation.methods import MethodName, Perturbed, Taught, build_methods
 from segmentation.objectives import Consistency
 from segmentation.presets import camvid
 from segmentation.saved import load_network
@@ -36,6 +37,8 @@ TINY = Config(
     batch_size=3,
     labelled=4,
 )
+LABELLED = LabelledBatch(torch.full((2, 3, *SIZE), 0.75), torch.arange(64).remainder(4).expand(2, *SIZE))
+LABELLED = LABELLED._replace(targets=torch.where(LABELLED.targets == 3, VOID, LABELLED.targets))
 
 
 @pytest.fixture(autouse=True)
@@ -221,12 +224,60 @@ def test_one_image_is_mixed_with_the_next(name: MethodName, batch: int, draws: i
     assert perturb is not None
     everywhere = torch.ones(batch, 1, *SIZE, dtype=torch.bool)
     coming = iter([UnlabelledBatch(torch.full((batch, 3, *SIZE), value), everywhere) for value in (0.25, 0.75)])
-    drawn = Consistency(TINY, perturb, lambda: next(coming), lambda images: images).draw(0)
+    drawn = Consistency(TINY, perturb, lambda: next(coming), lambda images: images).draw(0, LABELLED)
     assert len(list(coming)) == 2 - draws
     assert drawn.images.shape == (batch, 3, *SIZE)
     if draws == 2:  # parts of both, and predictions with them
         assert set(drawn.images.unique().tolist()) == {0.25, 0.75}
         assert torch.equal(drawn.images, drawn.probabilities)
+
+
+def consistency(name: MethodName, **options: Any) -> Consistency:
+    """Return a method's objective for grey images, of which the teacher predicts their three colours."""
+    perturb = build_methods(SIZE, sigma=(2, 4))[name].perturb
+    assert perturb is not None
+    grey = UnlabelledBatch(torch.full((2, 3, *SIZE), 0.25), torch.ones(2, 1, *SIZE, dtype=torch.bool))
+    return Consistency(replace(TINY, **options), perturb, lambda: grey, lambda images: images)
+
+
+def test_labelled_images_can_be_mixed_in() -> None:
+    drawn = consistency("cowmix", mix_labelled=True).draw(0, LABELLED)
+    inside = drawn.images[:, :1] == 0.75  # of the labelled images
+    assert 0.2 < inside.float().mean() < 0.8
+    told = F.one_hot(LABELLED.targets.clamp(max=3), 4)[..., :3].movedim(3, 1).float()
+    assert torch.equal(drawn.probabilities, torch.where(inside, told, 0.25))
+    assert torch.equal(drawn.valid, ~inside | (LABELLED.targets != VOID)[:, None])
+    with pytest.raises(ConfigError, match="--mix-labelled needs methods that mix"):
+        consistency("cowout", mix_labelled=True)
+
+
+@pytest.mark.parametrize("name", ["cowmix", "cowout"])
+def test_a_view_is_a_mask_of_its_own(name: MethodName) -> None:
+    one, two = (consistency(name, views=views).draw(0, LABELLED) for views in (1, 2))
+    for part, of_one, of_two in zip(one._fields, one, two, strict=True):
+        assert (of_one is None) == (of_two is None), part
+        if of_one is not None and of_two is not None:
+            assert (len(of_one), len(of_two)) == (2, 4), part
+    if two.mask is not None:
+        assert not torch.equal(two.mask[:2], two.mask[2:])
+
+
+def test_the_student_alone_sees_other_colours() -> None:
+    seen = []
+    objective = consistency("cowout", student_colour=0.5)
+    objective._predict = lambda images: seen.append(images.clone()) or images  # type: ignore[func-returns-value]
+    colours = [colour for _ in range(10) for colour in objective.draw(0, LABELLED).images.unique().tolist()]
+    assert all((images == 0.25).all() for images in seen)
+    assert len(set(colours)) > 10  # 0 where erased, else 0.25 in a fifth of the images
+
+
+def test_masks_and_boxes_take_turns() -> None:
+    perturb = build_methods((64, 64), sigma=(2, 2))["cow_and_box"].perturb
+    assert perturb is not None
+    images = torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)])
+    batch = Taught(images, torch.ones(2, 1, 64, 64, dtype=torch.bool), images)
+    edges = [(perturb(batch).images[0, 0].diff(dim=0) != 0).sum().item() for _ in range(20)]
+    assert 3 <= sum(edge > 2 * 64 for edge in edges) <= 17  # a box has two horizontal edges at most
 
 
 def test_accumulated_batches_are_one_large_batch(data: Dataset, tmp_path: Path) -> None:

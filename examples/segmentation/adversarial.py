@@ -17,8 +17,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from segmentation.checkpoints import Stateful
+from segmentation.data.batches import LabelledBatch
 from segmentation.data.datasets import VOID
-from segmentation.objectives import Draw, LabelledLogits, StudentLogits, Totals
+from segmentation.objectives import Draw, LabelledLogits, StudentLogits, Totals, one_hot
 
 LABELLED, UNLABELLED, SELF_TAUGHT = "loss/adversarial_labelled", "loss/adversarial_unlabelled", "loss/self_taught"
 WEIGHTS = {LABELLED: 0.01, UNLABELLED: 0.001, SELF_TAUGHT: 0.1}
@@ -49,11 +50,6 @@ class Discriminator(nn.Sequential):
         return F.interpolate(super().forward(maps), maps.shape[-2:], mode="bilinear")
 
 
-def one_hot(labels: Tensor, n_classes: int) -> Tensor:
-    """Return label maps (B, H, W) as probabilities (B, K, H, W), all 0 where void."""
-    return F.one_hot(labels.where(labels != VOID, n_classes), n_classes + 1).movedim(-1, 1)[:, :n_classes].float()
-
-
 class Adversarial:
     """The losses of the student against the discriminator, and the discriminator's own training."""
 
@@ -81,7 +77,7 @@ class Adversarial:
             "discriminator scheduler": self._scheduler,
         }
 
-    def draw(self, iteration: int) -> AdversarialBatch:
+    def draw(self, iteration: int, labelled: LabelledBatch) -> AdversarialBatch:  # noqa: ARG002
         """Return an unlabelled batch as it is."""
         return AdversarialBatch(*self._draw(), iteration >= self._start)
 

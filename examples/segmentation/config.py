@@ -41,6 +41,11 @@ class Config:
     at it."""
     scale: Annotated[tuple[float, float], tyro.conf.arg(metavar="LOW HIGH")] = (0.75, 1.5)
     """Scale training images by a factor from this range, then cut them to --size at random."""
+    colour: float = 0.0
+    """Change the colours of four training images in five: brightness, contrast and saturation by factors of up to 1
+    plus or minus this strength, the hue by up to half of it, in turns."""
+    student_colour: float = 0.0
+    """The same for the unlabelled images that the student sees; the teacher does not see this change."""
     recipe: Literal["default", "paper", "hung"] = "default"
     """paper: the paper's iterations, batch and learning rate, the default for Cityscapes and Pascal VOC. hung: those of
     Hung et al. (2018)."""
@@ -80,6 +85,10 @@ class Config:
     """Range of the cow masks' sigma, in pixels of the paper's images; sigma scales with the shorter side of --size."""
     proportion: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Range of the cow masks' proportion; by default 0.5 for CowMix, 0 to 1 (kept) for CowOut."""
+    views: int = 1
+    """Perturbed copies of each unlabelled image that the student sees in a step, each by a mask of its own."""
+    mix_labelled: bool = False
+    """Mix unlabelled images with labelled ones and their labels, not with other unlabelled ones."""
     adversarial_start: float = 0.25
     """Share of the iterations after which the adversarial method learns from its own predictions."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -92,6 +101,8 @@ class Config:
     """Processes that read ahead, for each kind of batch; 0 reads images when they are needed."""
     window: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
     """Score by the mean probability of windows of this size that overlap by a third; by default whole images."""
+    score_on: Literal["test", "val"] = "test"
+    """The images to score after the last iteration. val leaves the test set alone while options are being chosen."""
     evaluate_every: int = 150
     """Iterations between evaluations on the validation set."""
     checkpoint_every: int = 500
@@ -109,7 +120,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse options that would only fail later."""
-        whole = ("iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every")
+        whole = ("iterations", "batch_size", "accumulate", "views", "evaluate_every", "checkpoint_every")
         low, high = self.proportion or (0.0, 1.0)
         checks = {
             "method must name at least one": bool(self.method),
@@ -122,6 +133,8 @@ class Config:
             "proportion must be LOW HIGH with 0 <= LOW <= HIGH <= 1": 0 <= low <= high <= 1,
             "scale must be LOW HIGH with 0 < LOW <= HIGH": 0 < self.scale[0] <= self.scale[1],
             "window must be two lengths of at least 32 pixels": self.window is None or min(self.window) >= 32,
+            "colour must be in [0, 1]": 0 <= self.colour <= 1,
+            "student-colour must be in [0, 1]": 0 <= self.student_colour <= 1,
             "workers must be at least 0": self.workers >= 0,
             "seed must be from 0 to 2147483647": 0 <= self.seed < 2**31,
             "adversarial-start must be in [0, 1]": 0 <= self.adversarial_start <= 1,

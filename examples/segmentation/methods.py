@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import kornia.augmentation as K
+import torch
 from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 from torch.profiler import record_function
@@ -19,6 +20,7 @@ MethodName = Literal[
     "cowout",
     "cowmix",
     "full",
+    "cow_and_box",
     "cutout_square",
     "cutmix_fixed",
     "adversarial",
@@ -92,6 +94,18 @@ class Erase:
             return Perturbed(self.transform(batch.images, mask=mask), batch.probabilities, batch.valid, mask)
 
 
+class Choice:
+    """One of several perturbations for each batch, drawn at random."""
+
+    def __init__(self, *choices: Perturbation) -> None:
+        self._choices = choices
+        self.mixes = any(choice.mixes for choice in choices)
+
+    def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:
+        """Perturb the whole batch by one of them."""
+        return self._choices[int(torch.randint(len(self._choices), ()))](batch, partner)
+
+
 class Augment:
     """Move and recolour the images; move the teacher's predictions with them (paper, appendix C.1)."""
 
@@ -140,6 +154,7 @@ def build_methods(
         "cowout": Method(perturb=Erase(CowOut(sigma, proportion or (0.0, 1.0), fill=fill))),
         "cowmix": Method(perturb=Mix(CowMix(sigma, proportion or 0.5))),
         "full": Method(all_labels=True),
+        "cow_and_box": Method(perturb=Choice(Mix(CowMix(sigma, proportion or 0.5)), Mix(CutMix()))),
         # As first published: a square of fixed size; a box of the image's shape. Both are cut at the border.
         "cutout_square": Method(perturb=Erase(CutOut(area=0.25, aspect=1.0, clip=True, fill=fill))),
         "cutmix_fixed": Method(perturb=Mix(CutMix(area=(0.0, 1.0), aspect=size[0] / size[1], clip=True))),

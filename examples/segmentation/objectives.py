@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from cowmask import consistency_loss
 from segmentation.checkpoints import Stateful
-from segmentation.config import Config
-from segmentation.data.batches import UnlabelledBatch
+from segmentation.config import Config, ConfigError
+from segmentation.data.batches import LabelledBatch, UnlabelledBatch, recolour
+from segmentation.data.datasets import VOID
 from segmentation.methods import Perturbation, Perturbed, Taught
 
 Draw = Callable[[], UnlabelledBatch]  # the next unlabelled batch
@@ -55,8 +57,8 @@ class Objective(Protocol[Drawn]):
     trains_itself: bool  # whether `after_step` needs labelled logits
     parts: Mapping[str, Stateful]  # what it adds to checkpoints
 
-    def draw(self, iteration: int) -> Drawn:
-        """Return the unlabelled part of a batch."""
+    def draw(self, iteration: int, labelled: LabelledBatch) -> Drawn:
+        """Return the unlabelled part of a batch; `labelled` is the other part."""
 
     def counts(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Return a batch's part of `valid` and `extra` in `Totals`."""
@@ -80,13 +82,24 @@ class Consistency:
         self.weights, self._distance = {"loss/consistency": config.consistency_weight}, config.distance
         self._per_pixel, self._threshold = config.confidence == "pixel", config.threshold
         self._perturb, self._draw, self._predict = perturb, draw, predict
+        self._views, self._mix_labelled = config.views, config.mix_labelled
+        self._recolour = recolour(config.student_colour) if config.student_colour else nn.Identity()
+        if config.mix_labelled and not perturb.mixes:
+            raise ConfigError("--mix-labelled needs methods that mix images, such as cowmix.")
 
-    def draw(self, iteration: int) -> Perturbed:  # noqa: ARG002
+    def draw(self, iteration: int, labelled: LabelledBatch) -> Perturbed:  # noqa: ARG002
         """Return perturbed images and the predictions expected for them."""
-        batch, partner = self._draw(), None
-        if self._perturb.mixes and len(batch.images) == 1:
+        batch, partner = self._taught(self._draw()), None
+        if self._mix_labelled:
+            images, targets = labelled
+            expected = one_hot(targets, batch.probabilities.shape[1])
+            partner = Taught(images, (targets != VOID)[:, None], expected)
+        elif self._perturb.mixes and len(batch.images) == 1:
             partner = self._taught(self._draw())
-        return self._perturb(self._taught(batch), partner)
+        views = [self._perturb(batch, partner) for _ in range(self._views)]
+        images, probabilities, valid = (torch.cat(parts) for parts in zip(*(view[:3] for view in views), strict=True))
+        masks = [view.mask for view in views if view.mask is not None]
+        return Perturbed(self._recolour(images), probabilities, valid, torch.cat(masks) if masks else None)
 
     def _taught(self, batch: UnlabelledBatch) -> Taught:
         return Taught(batch.images, batch.valid, self._predict(batch.images))
@@ -118,3 +131,8 @@ class Consistency:
 
     def _confidence(self, totals: Totals) -> Tensor:
         return torch.as_tensor(totals.extra / totals.valid.clamp(min=1))
+
+
+def one_hot(labels: Tensor, n_classes: int) -> Tensor:
+    """Return label maps (B, H, W) as probabilities (B, K, H, W), all 0 where void."""
+    return F.one_hot(labels.where(labels != VOID, n_classes), n_classes + 1).movedim(-1, 1)[:, :n_classes].float()

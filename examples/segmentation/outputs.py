@@ -16,7 +16,17 @@ from segmentation.storage import StorageError, read_json, write_whole
 OPTIONS, METRICS, PANEL = "options.json", "metrics.json", "panel.png"
 
 # Options that may change when a run is resumed.
-_FREE_TO_CHANGE = {"data", "method", "out", "resume", "overwrite", "evaluate_every", "checkpoint_every", "workers"}
+_FREE_TO_CHANGE = {
+    "data",
+    "method",
+    "out",
+    "resume",
+    "overwrite",
+    "score_on",
+    "evaluate_every",
+    "checkpoint_every",
+    "workers",
+}
 
 
 def options_of(config: Config, data: Dataset, world: int) -> Options:

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ def main(config: Options, load: Load[Options]) -> None:
         on_first(lambda: stack.enter_context(locked(config.out)))
         on_first(lambda: outputs.refuse_to_lose(config))
         data, notes = load(config)
+        if config.score_on == "val":
+            data = replace(data, test=data.val, tested_on="validation set")
         on_first(lambda: check(data.name, parts_of(data, labelled_by(config, data)), data.problems))
         options = outputs.options_of(config, data, processes().num_processes)
         on_first(lambda: outputs.begin(config, options))
@@ -126,9 +128,10 @@ def _percent(share: float) -> str:
 def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """Gather the options and the scores for metrics.json."""
     scores = {}
-    for name, (student, teacher) in outcomes.items():
+    for name, (student, teacher, seconds) in outcomes.items():
         scores[name] = {"size": size_of(config, data), **_named(teacher.scores, data)}
         scores[name]["student_miou"] = _number(student.scores.miou)
+        scores[name]["seconds"] = seconds
         if teacher.full and data.full_size:
             scores[name]["full_resolution"] = {"size": _size(data.full_size), **_named(teacher.full, data)}
     return {"torch": torch.__version__, "config": asdict(config), "test": scores}

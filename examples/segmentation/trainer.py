@@ -1,8 +1,9 @@
 """The mean teacher trainer: one loop for every method, on one device or many."""
 
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -45,6 +46,7 @@ class Outcome(NamedTuple):
 
     student: Evaluation
     teacher: Evaluation
+    seconds: float  # of the training, evaluations on the validation set included
 
 
 class StepData(NamedTuple):
@@ -57,15 +59,16 @@ class StepData(NamedTuple):
 
 @dataclass
 class _Progress:
-    """The number of iterations done, in the form that checkpoints take."""
+    """How far a training is, in the form that checkpoints take."""
 
-    iteration: int = 0
+    iteration: int = 0  # iterations done
+    seconds: float = 0.0  # since its beginning, pauses left out
 
-    def state_dict(self) -> dict[str, int]:
-        return {"iteration": self.iteration}
+    def state_dict(self) -> dict[str, float]:
+        return asdict(self)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.iteration = state["iteration"]
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.iteration, self.seconds = int(state["iteration"]), state["seconds"]
 
 
 class Trainer:
@@ -127,8 +130,11 @@ class Trainer:
         shard = Shard(self.device, self.accelerator.process_index, self.world)
         labelled = Crops(train, chosen, config.size, config.scale, labelled=True)
         every = Crops(train, range(len(train.names)), config.size, config.scale, labelled=False)
-        self._labelled = Batches(labelled, config.batch_size, config.seed, shard, config.workers)
-        self._unlabelled = Batches(every, config.batch_size, config.seed + 1, shard, config.workers)
+        serve = partial(
+            Batches, batch_size=config.batch_size, shard=shard, workers=config.workers, colour=config.colour
+        )
+        self._labelled = serve(labelled, seed=config.seed)
+        self._unlabelled = serve(every, seed=config.seed + 1)
 
     def _parts(self) -> Mapping[str, Stateful]:
         """Return all that a checkpoint holds."""
@@ -156,8 +162,9 @@ class Trainer:
 
     @torch.no_grad()
     def _draw_step_data(self) -> StepData:
-        images, targets = self._labelled.draw()
-        return StepData(images, targets, self.objective.draw(self.progress.iteration) if self.objective else None)
+        labelled = self._labelled.draw()
+        drawn = self.objective.draw(self.progress.iteration, labelled) if self.objective else None
+        return StepData(*labelled, drawn)
 
     def _count(self, batches: list[StepData]) -> Totals:
         """Count labelled pixels, and what the objective counts, over batches and processes."""
@@ -229,6 +236,7 @@ class Trainer:
         if config.resume:
             checkpoint = self.checkpoints.load_newest(self._parts())
             on_first(lambda: print(f"{self.name}: going on from {checkpoint or 'iteration 0'}."))
+        began = time.perf_counter() - self.progress.seconds
         watch = Watch(self.accelerator, self.progress.iteration)
         self.trackers = trackers(self.folder, self.progress.iteration) if self.accelerator.is_main_process else []
         with tqdm(
@@ -261,6 +269,7 @@ class Trainer:
                     self._validate()
                 if saves:
                     self._share_buffers()  # those of the other processes are not saved
+                    self.progress.seconds = time.perf_counter() - began
                     self.checkpoints.save(done, self._parts())
         for batches in (self._labelled, self._unlabelled):
             batches.close()  # left to the garbage collector, each would wait 5 seconds for its workers
@@ -322,14 +331,14 @@ class Trainer:
 
     def _test(self) -> Outcome:
         split = self.data.test
-        outcome = Outcome(*self._evaluate(self.data, split, evenly_spaced(len(split.names))))
-        self._log({f"test/miou_{name}": one.scores.miou for name, one in outcome._asdict().items()})
+        student, teacher = self._evaluate(self.data, split, evenly_spaced(len(split.names)))
+        self._log({"test/miou_student": student.scores.miou, "test/miou_teacher": teacher.scores.miou})
         for tracker in self.trackers:
             tracker.finish()
         size = None if self.data.own_sizes else self.config.size
         trained = Trained(cast(Segmenter, self.teacher.module), self.data.classes, self.data.colours, size)
         on_first(lambda: save_network(self.folder / FILE, trained))
-        return outcome
+        return Outcome(student, teacher, self.progress.seconds)
 
 
 def _optimizer(network: Segmenter, config: Config) -> torch.optim.Optimizer:

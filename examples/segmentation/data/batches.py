@@ -8,7 +8,7 @@ from typing import NamedTuple
 import kornia.augmentation as K
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import InterpolationMode
@@ -26,6 +26,13 @@ class Shard(NamedTuple):
     device: torch.device
     rank: int = 0  # of this process
     world: int = 1  # processes
+
+
+class LabelledBatch(NamedTuple):
+    """Images and their label maps."""
+
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    targets: Tensor  # (B, H, W) int64, VOID where nothing is known
 
 
 class UnlabelledBatch(NamedTuple):
@@ -91,6 +98,16 @@ def listed_subset(names: tuple[str, ...], subset: int) -> list[int]:
     return sorted(names.index(name) for name in lines[subset])
 
 
+def recolour(strength: float) -> nn.Module:
+    """Return a transform that changes the colours of four images in five (B, 3, H, W), each in its own way.
+
+    Args:
+        strength: Brightness, contrast and saturation change by factors from 1 - strength to 1 + strength, the hue by up
+            to half of strength, in turns. 0.5 is usual for a student's view.
+    """
+    return K.ColorJitter(strength, strength, strength, strength / 2, p=0.8)
+
+
 class Crops(TorchDataset[tuple[Tensor, Tensor]]):
     """Random crops of one size, from a split's images and label maps scaled at random."""
 
@@ -147,9 +164,11 @@ class Crops(TorchDataset[tuple[Tensor, Tensor]]):
 
 
 class Batches:
-    """Shuffled batches for one process, on its device, with random flips."""
+    """Shuffled batches for one process, on its device, flipped and recoloured at random."""
 
-    def __init__(self, crops: Crops, batch_size: int, seed: int, shard: Shard, workers: int = 0) -> None:
+    def __init__(
+        self, crops: Crops, batch_size: int, seed: int, shard: Shard, workers: int = 0, colour: float = 0.0
+    ) -> None:
         """Serve `batch_size` images at a time.
 
         Args:
@@ -158,11 +177,13 @@ class Batches:
             seed: Seed of order, scales and crops: the same on all processes.
             shard: The part of each global batch that this process takes, and its device.
             workers: Processes that read images ahead; 0 reads images on demand.
+            colour: Strength of random changes of colour; 0 for none.
         """
         self.shard, self.drawn = shard, 0
         self._crops, self._batch_size, self._seed, self._workers = crops, batch_size, seed, workers
         self._coming: Iterator[list[Tensor]] | None = None
-        self._flip = K.AugmentationSequential(K.RandomHorizontalFlip(), data_keys=["input", "mask"])
+        changes = [K.RandomHorizontalFlip(), *([recolour(colour)] if colour else [])]
+        self._augment = K.AugmentationSequential(*changes, data_keys=["input", "mask"])
 
     def state_dict(self) -> dict[str, int]:
         """Return the state for a checkpoint."""
@@ -194,14 +215,14 @@ class Batches:
         )
         return iter(loader)
 
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, H, W) in [0, 1], and labels (B, H, W)."""
+    def draw(self) -> LabelledBatch:
+        """Return images and label maps."""
         if self._coming is None:
             self._coming = self._load()
         images, labels = (part.to(self.shard.device, non_blocking=True).float() for part in next(self._coming))
         self.drawn += 1
-        images, labels = self._flip(images / 255, labels[:, None])
-        return images.contiguous(memory_format=torch.channels_last), labels[:, 0].long()
+        images, labels = self._augment(images / 255, labels[:, None])
+        return LabelledBatch(images.contiguous(memory_format=torch.channels_last), labels[:, 0].long())
 
     def draw_unlabelled(self) -> UnlabelledBatch:
         """Return images, and which pixels are inside them."""
