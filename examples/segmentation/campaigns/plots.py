@@ -129,6 +129,36 @@ def save_curves(path: Path, title: str, curves: Mapping[str, Mapping[str, Mappin
     _save(figure, path)
 
 
+def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float]]]]) -> None:
+    """Draw scores on the validation set over iterations, a panel for each variant.
+
+    Args:
+        path: PNG to write.
+        title: Title of the figure.
+        curves: By variant and method, the scores in percent by iteration, one mapping for each seed.
+    """
+    shown = {variant: methods for variant, methods in curves.items() if any(methods.values())}
+    columns = min(2, len(shown)) or 1
+    rows = -(-len(shown) // columns) or 1
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5 * columns, 3 * rows + 1), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (variant, methods) in zip(axes.flat, shown.items(), strict=False):
+        for colour, (method, seeds) in zip(_LINES, methods.items(), strict=False):
+            for one in seeds:
+                axis.plot(list(one), list(one.values()), color=colour, alpha=0.3, linewidth=1)
+            steps = sorted(set.intersection(*(set(one) for one in seeds))) if seeds else []
+            means = [sum(one[step] for one in seeds) / len(seeds) for step in steps]
+            axis.plot(steps, means, color=colour, marker="o", markersize=3, label=f"{method} ({len(seeds)})")
+        axis.set_title(variant, fontsize=10)
+        axis.set(xlabel="iterations", ylabel="validation mIoU, %")
+        axis.legend(frameon=False, fontsize=8)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    figure.suptitle(f"{title}\nthin: one seed, bold: their mean; the vertical axis does not begin at 0", fontsize=10)
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)

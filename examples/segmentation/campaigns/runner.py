@@ -208,13 +208,16 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> None:
+def run(
+    jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER, note: Callable[[], None] = lambda: None
+) -> None:
     """Train all jobs without a metrics.json; each writes log.txt in its folder.
 
     Args:
         jobs: Jobs in the order to start them, each with its own folder.
         at_once: Processes at the same time.
         command: The trainer, to which arguments are appended.
+        note: Called whenever a job is done.
 
     Raises:
         CampaignError: Before any training, if a folder holds another run; after all trainings, if some failed.
@@ -239,6 +242,7 @@ def run(jobs: Sequence[Job], at_once: int, command: Sequence[str] = TRAINER) -> 
                     bar.set_postfix(failed=len(failed))
                 else:
                     bar.update()
+                    note()
         except BaseException:  # mainly Ctrl-C: the pool would wait for all trainings
             children.stop()
             raise

@@ -1,0 +1,108 @@
+"""The studies of docs/results: which trainings answer which question."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmentation.campaigns import runner
+from segmentation.campaigns.runner import Job
+from segmentation.methods import MethodName
+
+PAIR: tuple[MethodName, ...] = ("supervised", "cowmix")
+TRIPLE: tuple[MethodName, ...] = (*PAIR, "full")
+LITE0 = ("--encoder", "tu-tf_efficientnet_lite0", "--encoder-weights", "lite0")
+SCENES = ("--labelled", "30", "--checkpoint-every", "300")
+CAMVID = (
+    *LITE0,
+    "--sigma",
+    "8",
+    "32",
+    "--decoder-channels",
+    "128",
+    "64",
+    "32",
+    "16",
+    "16",
+    "--checkpoint-every",
+    "250",
+)
+FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trainings that differ in a few options.
+
+    Args:
+        question: What they tell.
+        common: Arguments of all trainings.
+        variants: Arguments of each variant, by name.
+        methods: What is trained in each variant.
+        seeds: What is repeated; on CamVid a seed is also the number of the subset of 30 labelled frames.
+        camvid: Whether the images are CamVid's, else they are the built-in scenes.
+    """
+
+    question: str
+    common: tuple[str, ...]
+    variants: Mapping[str, tuple[str, ...]]
+    methods: tuple[MethodName, ...]
+    seeds: Sequence[int]
+    camvid: bool = False
+
+    def trainings(self, folder: Path, passed: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], Job]]:
+        """Yield each training with its variant, method and seed, in an order that soon allows comparisons.
+
+        Args:
+            folder: Folder of the study; every training gets a folder in it.
+            passed: Arguments from the user.
+        """
+        for seed in self.seeds:
+            subset = ("--subset", str(seed)) if self.camvid else ()
+            for variant, own in self.variants.items():
+                for method in self.methods:
+                    words = ("--seed", str(seed), *subset, *self.common, *own)
+                    place = folder / variant.replace(" ", "-") / method / str(seed)
+                    yield (variant, method, seed), runner.job(place, method, words, passed)
+
+
+def _long(iterations: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    return {
+        f"{n:,} iterations, {name}": ("--iterations", str(n), *scale, "--evaluate-every", str(n // 6))
+        for n in iterations
+        for name, scale in (("flips and scales", SCALED), ("flips", FLIPS))
+    }
+
+
+BEYOND = {
+    "as in the paper": (),
+    "recoloured student's view": ("--student-colour", "0.5"),
+    "hard targets, confidence per pixel": ("--distance", "ce", "--confidence", "pixel", "--consistency-weight", "1"),
+    "two views": ("--views", "2"),
+    "mixed with labelled images": ("--mix-labelled",),
+    "mixed with labelled images, recoloured": ("--mix-labelled", "--student-colour", "0.5"),
+}
+
+STUDIES = {
+    "scenes-iterations": Study(
+        "Does CowMix gain over supervised training, also where that is scaled at random, and does the gain grow?",
+        SCENES,
+        _long((600, 1200, 2400)),
+        TRIPLE,
+        range(5),
+    ),
+    "camvid-iterations": Study(
+        "The same on CamVid, 160x120.",
+        (*CAMVID, "--size", "120", "160"),
+        _long((10_000,)),
+        TRIPLE,
+        range(3),
+        camvid=True,
+    ),
+    "scenes-beyond": Study(
+        "What makes CowMix better on the built-in scenes, within the same iterations?",
+        (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
+        BEYOND,
+        ("cowmix",),
+        range(3),
+    ),
+}
