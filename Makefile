@@ -6,7 +6,7 @@ ARGS ?=
 # A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 CORE := architecture arguments batches census consistency cuda draw_kernel engines fused fuzz kernels launches masks \
-	mix_kernel mixing operators subclasses tables teacher teacher_contexts teacher_updates transforms
+	mix_kernel mixing operators recipes subclasses tables teacher teacher_contexts teacher_updates transforms volumes
 
 .PHONY: train test check lint bench fuzz census mutants clean
 

@@ -11,6 +11,7 @@ from torch import nn
 import minimal
 from cowmask import MeanTeacher
 from tests.forked import run_script
+from tests.pages import blocks
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPT = EXAMPLES / "train_camvid.py"
@@ -58,7 +59,7 @@ def test_minimal_loop_trains() -> None:
 
 
 def test_readme_loop_trains_as_printed() -> None:
-    code = (EXAMPLES.parent / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = blocks("README.md")[0].code
     student = minimal.make_network()
     generator = torch.Generator().manual_seed(0)
     x, y = minimal.draw_shapes(4, generator)

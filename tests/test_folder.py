@@ -1,7 +1,6 @@
 """examples/segmentation/data/folder.py and its kin, and train_folder.py: any images, some of them with label maps."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests import own_pictures
 from tests.forked import run_script
 from tests.miniature import make_camvid
 from tests.own_pictures import COLOURS, FAULTS, PALETTE, SIZE, ids_of, label_maps, paint, said, save_ids
+from tests.pages import blocks
 from tests.splits import assert_same
 
 ROOT = Path(__file__).parent.parent
@@ -454,7 +454,7 @@ def test_by_command() -> None:
 
 def test_the_docs_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run, own, export = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    run, own, export = (block.code for block in blocks("docs/own-pictures.md"))
     space: dict[str, Any] = {"images": torch.rand(2, 3, 64, 96)}
     with torch.no_grad():
         exec(own, space)

@@ -1,0 +1,65 @@
+"""Every Python block of every page runs.
+
+A page whose blocks need few names has a line in `NAMES`. The blocks of other pages are run by the tests in `ELSEWHERE`.
+"""
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import cowmask
+import minimal
+from tests.pages import PAGES, ROOT, blocks, run
+
+Names = dict[str, Any]
+
+
+def readme() -> Names:
+    """Return what README's blocks take for granted."""
+    generator = torch.Generator().manual_seed(0)
+    (x, y), (x_unlabelled, _), (images, targets) = (minimal.draw_shapes(4, generator) for _ in range(3))
+    student = minimal.make_network()
+    xa, xb, pa, pb = x[:1], x[1:2], *torch.rand(2, 1, minimal.CLASSES, *x.shape[2:]).softmax(2)
+    return {
+        "CowOut": cowmask.CowOut,
+        "student": student,
+        "optimizer": torch.optim.Adam(student.parameters()),
+        "batches": [(x, y, x_unlabelled)],
+        "xa": xa,
+        "pa": pa,
+        "xb": xb,
+        "pb": pb,
+        "images": images,
+        "labels": torch.tensor([1, 3, 5, 7]),
+        "targets": targets,
+    }
+
+
+# What each page takes for granted.
+NAMES: dict[str, Callable[[], Names]] = {"README.md": readme}
+ELSEWHERE = {
+    "docs/own-pictures.md": "test_folder.py",
+    "docs/recipes.md": "test_recipes.py",
+    "docs/volumes.md": "test_volumes.py",
+}
+WITH_CODE = [page for page in PAGES if blocks(page)]
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_every_block_runs(page: str) -> None:
+    if page in ELSEWHERE:
+        assert page in (ROOT / "tests" / ELSEWHERE[page]).read_text()
+    else:
+        run(page, NAMES[page]())
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_blocks_import_public_names(page: str) -> None:
+    for block in blocks(page):
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cowmask"):
+                names = {alias.name for alias in node.names}
+                assert node.module.startswith("cowmask.integrations.") or names <= set(cowmask.__all__)
