@@ -4,6 +4,7 @@ import math
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from cowmask import cow_masks
 from cowmask._engines import Batch, basis, gains, spectral
 from tests.agreement import PRECISIONS, some_noise, wrong_pixels
 from tests.kernels import DEVICE, marks, spy_on
+from tests.reference import cow_mask
 
 pytestmark = marks
 draw = pytest.importorskip("cowmask.kernels.draw")
@@ -40,6 +42,16 @@ def test_same_masks_as_listing_1_from_the_same_noise(
     assert spy.launches > 0
     assert wrong.sum() <= 0.0003 * noise.size, f"{1e6 * wrong.sum() / noise.size:.0f} ppm differ"
     assert wrong.max() <= max(6, 0.002 * math.prod(size))
+
+
+def test_same_volumes_as_listing_1_from_the_same_noise_and_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = spy_on(monkeypatch, draw, "product_kernel")
+    noise, spacing = some_noise((24, 40, 36), pixels=200_000), (4.0, 1.0, 2.0)
+    given = torch.from_numpy(noise).to(DEVICE)
+    ours = cow_masks(len(noise), (24, 40, 36), 8, 0.3, spacing=spacing, noise=given, backend="triton").cpu().numpy()
+    theirs = np.stack([cow_mask(one[0], [8 / step for step in spacing], 0.3) for one in noise])[:, None]
+    assert spy.launches > 0
+    assert (ours != theirs).mean() <= 0.0003
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -60,6 +60,11 @@ def test_every_block_runs(page: str) -> None:
 def test_blocks_import_public_names(page: str) -> None:
     for block in blocks(page):
         for node in ast.walk(ast.parse(block.code)):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cowmask"):
-                names = {alias.name for alias in node.names}
-                assert node.module.startswith("cowmask.integrations.") or names <= set(cowmask.__all__)
+            if isinstance(node, ast.ImportFrom) and node.module == "cowmask":
+                assert {alias.name for alias in node.names} <= set(cowmask.__all__)
+            elif isinstance(node, ast.ImportFrom):
+                assert not str(node.module).startswith("cowmask.") or str(node.module).startswith(
+                    "cowmask.integrations"
+                )
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("cowmask.") for alias in node.names)

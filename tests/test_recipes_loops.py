@@ -100,7 +100,7 @@ def assert_labels_fit_or_blend(images: Tensor, labels: Tensor) -> None:
         assert torch.allclose(images[:, 0].mean((1, 2)), labels @ torch.arange(10.0), atol=1e-4)
 
 
-def test_timms_loop() -> None:
+def test_timms_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
     images, labels, _ = data(7)  # an odd batch
     names = recipe("timm's loop", loader=[(images, labels)], model=timm.create_model("lcnet_050", num_classes=CLASSES))
@@ -108,11 +108,8 @@ def test_timms_loop() -> None:
     assert not torch.equal(names["images"], images)
     # The labels of a batch of two are timm's, for the same lam.
     pair, hard = data(2)[:2]
-    names["random"].choice = lambda _: names["cutmix"]
-    try:
-        mixed, smooth = names["mixup_fn"](pair, hard)
-    finally:
-        names["random"].choice = random.Random(0).choice
+    monkeypatch.setattr(random, "choice", lambda _: names["cutmix"])
+    mixed, smooth = names["mixup_fn"](pair, hard)
     lam = (mixed[:, 0] == pair[:, 0]).float().mean((1, 2))
     for row in range(2):
         theirs = timm.data.mixup.mixup_target(hard, CLASSES, lam[row].item(), smoothing=0.1)

@@ -2,15 +2,20 @@
 
 import math
 import re
+from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cowmask import CowMix, cow_masks
+from tests import distribution
+from tests.agreement import DRAWING
 from tests.pages import ROOT, run
+from tests.reference import cow_mask
 
 PAGE = "docs/volumes.md"
 
@@ -96,8 +101,10 @@ def test_signals() -> None:
     assert torch.equal(names["erased"], torch.where(kept[:, :1], signals, 0))
     with pytest.raises(ValueError, match=r"pass \(6, 1, 500\) for dense targets"):
         names["cowmix"](signals, torch.rand(6, 500))
-    masks = CowMix(sigma=0.1, spacing=(1 / 250,), ndim=1).sample(torch.empty(400, 1, 2500))
-    assert changes(masks, 2, 25) == pytest.approx(expected_changes(0.1, 0.1), abs=0.01)
+    sigmas = torch.logspace(math.log10(0.05), math.log10(0.2), 50).tolist()
+    expected = sum(expected_changes(0.1, sigma) for sigma in sigmas) / 50  # 0.1 seconds further
+    masks = names["cowmix"].sample(torch.empty(400, 1, 2500))
+    assert changes(masks, 2, 25) == pytest.approx(expected, abs=0.01)
 
 
 def test_clips() -> None:
@@ -129,3 +136,32 @@ def test_transforms_draw_what_cow_masks_draws_for_volumes() -> None:
     one, other = (torch.Generator().manual_seed(0) for _ in range(2))
     masks = CowMix((3, 9), (0.2, 0.8), spacing=(3, 1, 2), ndim=3).sample(torch.empty(2, 1, 9, 20, 17), one)
     assert torch.equal(masks, cow_masks(2, (9, 20, 17), (3, 9), (0.2, 0.8), spacing=(3, 1, 2), generator=other))
+
+
+N, SIZE, SPACING, SIGMA, PROPORTION = 1500, (16, 28, 30), (2.0, 1.0, 1.5), 4.0, 0.3
+
+
+def shape_features(masks: distribution.Bools) -> distribution.Features:
+    """Return area, boundary, and agreement along each axis: few, since `distribution.BUDGET` holds for all tests."""
+    return {name: x for name, x in distribution.features(masks).items() if not name.startswith(("pixel", "block"))}
+
+
+@cache
+def masks_of_listing_1() -> distribution.Features:
+    rng, sigmas = np.random.default_rng(0), [SIGMA / step for step in SPACING]
+    return shape_features(np.stack([cow_mask(rng.normal(size=SIZE), sigmas, PROPORTION) for _ in range(N)]))
+
+
+@pytest.mark.parametrize("method", DRAWING)
+def test_drawn_masks_of_anisotropic_voxels_are_distributed_as_listing_1s(method: str) -> None:
+    masks = cow_masks(N, SIZE, SIGMA, PROPORTION, spacing=SPACING, method=method)[:, 0].numpy()
+    values = distribution.p_values(shape_features(masks), masks_of_listing_1())
+    assert all(value > distribution.LEVEL for value in values.values()), values
+    assert len(values) == 19
+
+
+@pytest.mark.parametrize("method", DRAWING)
+def test_axes_of_anisotropic_voxels_are_told_apart(method: str) -> None:
+    masks = cow_masks(N, SIZE, SIGMA, PROPORTION, spacing=SPACING[::-1], method=method)[:, 0].numpy()
+    values = distribution.p_values(shape_features(masks), masks_of_listing_1())
+    assert not all(value > distribution.LEVEL for value in values.values())
