@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from cowmask import CowMix, CutMix, MeanTeacher
@@ -199,6 +199,18 @@ def test_from_boxes_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     for ours, theirs in zip(*taken, strict=True):
         assert torch.equal(ours, theirs)
     assert all(torch.equal(names[name], x) for name, x in given.items())
+
+
+def test_boxes_in_a_loop_wait_for_the_device_and_cutmix_does_not() -> None:
+    before, after = (block for block in blocks(PAGE) if block.section == "From boxes in a loop")
+    with FakeTensorMode():  # fails where a value, or the number of pixels in a box, is read back
+        names: Names = {"torch": torch, "random": random.Random(1), "CutMix": CutMix}
+        names["strong"] = names["other_strong"] = torch.empty(6, 3, *SIZE, device="cuda")
+        for name in ("pseudo", "confidence", "ignore"):
+            names[name] = names[f"other_{name}"] = torch.empty(6, *SIZE, device="cuda")
+        exec(after.code, names)
+        with pytest.raises(DynamicOutputShapeException):
+            exec(before.code, names)
 
 
 def are_boxes(boxes: Tensor) -> int:
