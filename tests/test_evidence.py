@@ -1,0 +1,109 @@
+"""examples/evidence.py, with a trainer that only makes up scores."""
+
+import json
+import math
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evidence
+from evidence import Difference, Options, difference
+from segmentation.campaigns.studies import STUDIES
+from segmentation.config import parse
+from segmentation.presets import camvid
+from tests.test_campaign import is_shaded
+
+FAKE = """
+import json, pathlib, sys
+words = sys.argv[1:]
+option = dict(zip(words, words[1:]))
+out, method, seed = pathlib.Path(option["--out"]), option["--method"], int(option["--seed"])
+score = {"supervised": 0.4, "cowmix": 0.45, "full": 0.6}[method] + seed / 100
+score += (0.02 if method == "cowmix" and seed else 0) + (0.1 if "--iterations" in option else 0)
+scores = {"miou": score, "student_miou": 0.1, "iou": {"sky": 0.5, "sea": None}, "seconds": 61.4}
+(out / method).mkdir()
+lines = ["step,name,value", "10,val/miou_teacher,0.3", "10,loss/supervised,7", "20,val/miou_teacher,0.35"]
+(out / method / "log.csv").write_text("\\n".join(lines) + "\\n")
+(out / "metrics.json").write_text(json.dumps({"dataset": "made up", "torch": "2.11", "test": {method: scores}}))
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> list[str]:
+    (tmp_path / "fake_trainer.py").write_text(FAKE)
+    return [sys.executable, str(tmp_path / "fake_trainer.py")]
+
+
+def run(tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[list[Any], str]:
+    """Train a small study, and return its records and its page."""
+    variants: dict[str, tuple[str, ...]] = {"short, flips": (), "long": ("--iterations", "9")}
+    small = replace(STUDIES["scenes-iterations"], variants=variants, seeds=range(2))
+    monkeypatch.setitem(evidence.STUDIES, "scenes-iterations", small)
+    results = tmp_path / "results"
+    results.mkdir(exist_ok=True)
+    evidence.main(
+        Options(study="scenes-iterations", out=tmp_path / "out", results=results, at_once=2, **options), [], command
+    )
+    page = (results / "scenes-iterations.md").read_text()
+    assert is_shaded(results / "scenes-iterations.png")
+    return json.loads((results / "scenes-iterations.json").read_text())["trainings"], page
+
+
+def test_records_and_tables(tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    records, page = run(tmp_path, fake, monkeypatch)
+    assert [(one["seed"], one["variant"], one["method"]) for one in records] == [
+        (seed, variant, method)
+        for seed in (0, 1)
+        for variant in ("short, flips", "long")
+        for method in ("supervised", "cowmix", "full")
+    ]
+    assert records[1] == {
+        "variant": "short, flips",
+        "method": "cowmix",
+        "seed": 0,
+        "miou": 45.0,
+        "student": 10.0,
+        "iou": {"sky": 50.0, "sea": None},
+        "validation": {"10": 30.0, "20": 35.0},
+        "seconds": 61,
+        "torch": "2.11",
+    }
+    # CowMix gains 5 and 7 points, of 20: 6 ± 1 (the deviation, sqrt(2), over sqrt(2)), and 30%.
+    assert page.splitlines()[-2:] == [
+        "| short, flips | 40.50 ± 0.71 | 46.50 ± 2.12 | 60.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
+        "| long | 50.50 ± 0.71 | 56.50 ± 2.12 | 70.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
+    ]
+
+
+def test_the_same_command_goes_on(tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, page = run(tmp_path, fake, monkeypatch, seeds=1)
+    assert len(first) == 6
+    assert page.splitlines()[-1].endswith("| +5.0 (1) | 25% |")
+    shutil.rmtree(tmp_path / "out")
+    assert len(run(tmp_path, fake, monkeypatch, only_tables=True)[0]) == 6
+    (tmp_path / "out").mkdir()
+    records, _ = run(tmp_path, fake, monkeypatch)
+    assert len(records) == 12
+    assert records[:6] == first
+
+
+def test_differences_are_between_the_same_seeds() -> None:
+    assert difference({0: 2.0, 1: 4.0, 2: 9.0}, {1: 1.0, 0: 1.0, 5: 0.0}) == pytest.approx((2.0, 1.0, 2))
+    assert difference({0: 2.0}, {1: 1.0}) is None
+    assert str(Difference(-0.25, None, 1)) == "-0.2 (1)"
+    three = difference({0: 1.0, 1: 2.0, 2: 6.0}, dict.fromkeys(range(3), 0.0))
+    assert three == pytest.approx((3.0, math.sqrt(7 / 3), 3))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_trainer_takes_the_arguments_of_every_study(name: str, tmp_path: Path) -> None:
+    trainings = list(STUDIES[name].trainings(tmp_path, ["--data", "camvid"] if STUDIES[name].camvid else []))
+    assert len({job.folder for _, job in trainings}) == len({key for key, _ in trainings}) == len(trainings)
+    for (_, method, seed), job in trainings:
+        config = parse(camvid, job.arguments)
+        assert (config.method, config.seed) == ((method,), seed)
+        assert config.subset == (seed if STUDIES[name].camvid else None)
