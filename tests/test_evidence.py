@@ -42,7 +42,7 @@ def run(tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, **o
     """Train a small study, and return its records and its page."""
     variants: dict[str, tuple[str, ...]] = {"short, flips": (), "long": ("--iterations", "9")}
     small = replace(STUDIES["scenes-iterations"], variants=variants, seeds=range(2))
-    monkeypatch.setitem(evidence.STUDIES, "scenes-iterations", small)
+    monkeypatch.setitem(STUDIES, "scenes-iterations", small)
     results = tmp_path / "results"
     results.mkdir(exist_ok=True)
     evidence.main(
