@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import kornia
 import kornia.augmentation as K
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cowmask import CowMix, CowOut, erase, mix
 from cowmask.integrations.kornia import AugmentationSequential, RandomCowMix, RandomCowOut
 from tests.kornia_promises import CASES, Case
-from tests.peer_kornia import BARE, INTEGRATED, broken
+from tests.peer_kornia import BARE, INTEGRATED, KORNIA, broken
 
 PAGE = Path(__file__).parents[1] / "docs" / "kornia.md"
 KEYS = ["input", "mask", "class"]
@@ -73,11 +74,12 @@ def test_images_masks_and_labels_are_mixed_by_one_mask(p: float, sequence: bool)
 
 def test_masks_are_those_of_cowmask() -> None:
     images, _, _ = batch()
-    cowmix, cowout = RandomCowMix(SIGMA, 0.3), RandomCowOut(SIGMA, 0.3, value=0.5, p=1.0)
+    settings: Any = {"sigma": SIGMA, "proportion": 0.3, "spacing": (1, 2)}
+    cowmix, cowout = RandomCowMix(**settings), RandomCowOut(**settings, value=0.5, p=1.0)
     torch.manual_seed(1)
     mixed, erased = cowmix(images), cowout(images)
     torch.manual_seed(1)
-    masks = CowMix(SIGMA, 0.3).sample(images), CowOut(SIGMA, 0.3).sample(images)
+    masks = CowMix(**settings).sample(images), CowOut(**settings).sample(images)
     assert torch.equal(mixed, CowMix()(images, mask=masks[0]))
     assert torch.equal(erased, erase(images, masks[1], 0.5))
 
@@ -141,6 +143,12 @@ def test_everything_compiles_without_a_break(kind: str, p: float) -> None:
     torch.manual_seed(1)
     for x, y in zip(compiled, module(*inputs), strict=True):
         assert torch.equal(x, y)
+
+
+def test_a_batch_of_one_compiles() -> None:
+    image = torch.rand(1, 3, *SIZE)
+    compiled: Any = torch.compile(RandomCowMix(SIGMA), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(image), image)
 
 
 def test_labels_of_clips_tell_the_share_of_the_clip() -> None:
@@ -213,3 +221,17 @@ def test_code_of_the_page_runs() -> None:
     names: dict[str, Any] = {}
     for block in PAGE.read_text().split("```python\n")[1:]:
         exec(compile(block.split("```")[0], PAGE.name, "exec"), names)
+    where = partners(names["cowmix"])
+    assert torch.equal(names["mixed"], mix(names["images"], names["images"].roll(1, 0), where))
+    assert torch.allclose(names["mixed_labels"][:, 2], where.float().mean((1, 2, 3)))
+
+
+def test_counts_of_the_page() -> None:
+    table = PAGE.read_text().rpartition("| kept, of ")[2]
+    assert int(table.split()[0]) == len(CASES)
+    counts = [int(row.split("|")[2]) for row in table.splitlines()[2:]]
+    subjects = [(BARE, counts[1]), (INTEGRATED, counts[2])]
+    if kornia.__version__ == "0.9.0":
+        subjects.append((KORNIA, counts[0]))
+    for subject, count in subjects:
+        assert len(CASES) - len(broken(subject)) == count, subject.name

@@ -54,7 +54,7 @@ class CowMaskGenerator(RandomGeneratorBase):
         """
         n, _, *size = batch_shape
         images = torch.empty((), device=self.device).expand(1 if same_on_batch else max(n, 1), 1, *size)
-        return {"cow_masks": self.transform.sample(images)[:n].expand(n, 1, *size)}
+        return {"cow_masks": self.transform.sample(images).expand(n, 1, *size)}
 
 
 class RandomCowMix(MixAugmentationBaseV2):
