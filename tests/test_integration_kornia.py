@@ -203,6 +203,8 @@ def test_errors_say_what_was_expected() -> None:
             make(sigma=-1)
         with pytest.raises(ValueError, match=r"proportion must be .*, got 2"):
             make(proportion=2)
+        with pytest.raises(ValueError, match=r"p must be .*, got 50"):
+            make(p=50)
     with pytest.raises(TypeError, match="fill must be a number"):
         RandomCowOut(value="black")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"class labels must be class indices of shape \(6,\), got \(6, 9\)"):

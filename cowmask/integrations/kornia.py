@@ -89,8 +89,8 @@ class RandomCowMix(MixAugmentationBaseV2):
     Convention:
         Image i is mixed with image i - 1 of the batch, and so never with itself. In a `VideoSequential`, frame t of a
         clip is mixed with frame t of the clip before. `_params["cow_masks"]` holds the masks: pass `params=` to apply
-        them again. Drawing and mixing wait for no device; move the augmentation by `.to(device)` to draw there.
-        `transform_matrix` and `inverse` raise RuntimeError, as for every mix augmentation of kornia.
+        them again. Move the augmentation to the images' device by `.to(device)`: then it draws there, and waits for
+        nothing. `transform_matrix` and `inverse` raise RuntimeError, as for every mix augmentation of kornia.
 
     Example:
         >>> cowmix = RandomCowMix(sigma=(4, 16), data_keys=["input", "mask", "class"])
@@ -111,11 +111,13 @@ class RandomCowMix(MixAugmentationBaseV2):
         keepdim: bool = False,
         data_keys: list[Any] | None = None,
     ) -> None:
+        arguments.setting("p", p)
         super().__init__(p=p, p_batch=1.0, same_on_batch=same_on_batch, keepdim=keepdim, data_keys=data_keys)
         self._param_generator = CowMaskGenerator(CowMix(sigma, proportion, spacing=spacing))
 
+    # kornia's own three methods would read the gate back from the device, and blend by it once more.
     def transform_input(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:  # noqa: A002, ARG002
-        """Mix images. The three methods of kornia's base would blend what is mixed with what is not once more."""
+        """Mix images. (C, H, W) and (H, W) become (1, C, H, W), unless `keepdim`."""
         images = self.transform_tensor(input)
         if _clips(params) == 1 and not torch.compiler.is_compiling():  # which cannot trace a warning
             warnings.warn("RandomCowMix mixes the images of a batch: a batch of one is not mixed", stacklevel=2)
@@ -138,8 +140,8 @@ class RandomCowMix(MixAugmentationBaseV2):
     def _validate_data_key(self, key: DataKey) -> None:
         if key not in (DataKey.INPUT, DataKey.MASK, DataKey.CLASS):
             raise NotImplementedError(
-                f"RandomCowMix mixes input, mask and class, got {key.name.lower()}: parts of both images' boxes and "
-                "keypoints would show, so leave them out"
+                f"RandomCowMix mixes input, mask and class, got {key.name.lower()}: leave boxes and keypoints out, "
+                "since a mixed image shows parts of what both images hold"
             )
 
 
@@ -181,6 +183,7 @@ class RandomCowOut(IntensityAugmentationBase2D):
         p: float = 0.5,
         keepdim: bool = False,
     ) -> None:
+        arguments.setting("p", p)
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         self._param_generator = CowMaskGenerator(CowOut(sigma, proportion, spacing=spacing, fill=value))
         self.flags = {"value": value}
@@ -201,7 +204,8 @@ class RandomCowOut(IntensityAugmentationBase2D):
 class AugmentationSequential(containers.AugmentationSequential):
     """kornia's `AugmentationSequential`, which also mixes class labels.
 
-    kornia's own refuses the data key "class" beside any mix augmentation.
+    kornia's own refuses the data key "class" beside a mix augmentation. If that stands in a nested sequence, kornia's
+    own returns the labels unmixed.
 
     Example:
         >>> from kornia.augmentation import RandomHorizontalFlip
