@@ -59,6 +59,7 @@ OWN = {
     "_select": ("mix_kernel", "image_before or laid_out or share or stays_out or honoured or short_axes"),
     "_subclasses": ("subclasses", ""),
     "_transform": ("batches transforms", ""),
+    "integrations.kornia": ("integration_kornia", "not compile and not page and not bare"),
     "consistency": ("arguments consistency", ""),
     "kernels.boxes": ("fused kernels", "boxes and not size1"),
     "kernels.constants": ("fused", "constants or random123 or exact"),
@@ -75,7 +76,7 @@ OWN = {
     "transforms": ("arguments batches transforms", ""),
 }
 # Modules without code of their own, and what only a GPU runs.
-LEFT_OUT = re.compile(r"__init__|_checks|kernels(\.tune)?")
+LEFT_OUT = re.compile(r"__init__|_checks|integrations|kernels(\.tune)?")
 # Equal for None, strings and small numbers.
 SAME = re.compile("_(Is_Eq|IsNot_NotEq|Eq_Is|NotEq_IsNot)$")
 # Lines that only a GPU or an old torch runs, and decorators that tell a type checker something or save time.

@@ -163,8 +163,9 @@ def test_labels_of_clips_tell_the_share_of_the_clip() -> None:
 def test_a_batch_of_one_is_not_mixed_and_warns() -> None:
     image, mask = torch.rand(3, *SIZE), torch.randint(0, 9, SIZE)
     cowmix = RandomCowMix(SIGMA, data_keys=["input", "mask"], keepdim=True)
-    with pytest.warns(UserWarning, match="a batch of one is not mixed"):
+    with pytest.warns(UserWarning, match="a batch of one is not mixed") as warned:
         same_image, same_mask = cowmix(image, mask)
+    assert warned[0].filename == __file__
     assert torch.equal(same_image, image)
     assert torch.equal(same_mask, mask)
     assert same_image.data_ptr() != image.data_ptr()
@@ -180,7 +181,9 @@ def test_an_eraser_fills_with_a_value_for_each_channel() -> None:
     assert torch.equal(cowout(images, params=cowout._params, value=2.0), erase(images, kept, 2.0))
 
 
-def test_repr_is_kornias() -> None:
+def test_repr_is_kornias_and_tells_defaults() -> None:
+    for augment, core in ((RandomCowMix(), CowMix()), (RandomCowOut(), CowOut())):
+        assert repr(core).partition("(")[2].startswith(repr(augment._param_generator))
     ours = "sigma=(1.0, 4.0), proportion=0.5, spacing=None"
     assert repr(RandomCowMix(SIGMA, p=0.3)) == f"RandomCowMix({ours}, p=0.3, p_batch=1.0, same_on_batch=False)"
     assert repr(RandomCowOut(SIGMA, 0.5)) == f"RandomCowOut({ours}, p=0.5, p_batch=1.0, same_on_batch=False, value=0.0)"

@@ -120,7 +120,8 @@ class RandomCowMix(MixAugmentationBaseV2):
         """Mix images. (C, H, W) and (H, W) become (1, C, H, W), unless `keepdim`."""
         images = self.transform_tensor(input)
         if _clips(params) == 1 and not torch.compiler.is_compiling():  # which cannot trace a warning
-            warnings.warn("RandomCowMix mixes the images of a batch: a batch of one is not mixed", stacklevel=2)
+            text = "RandomCowMix mixes the images of a batch: a batch of one is not mixed"
+            warnings.warn(text, stacklevel=5)  # the line that calls the module, if it is called alone
         return self.transform_output_tensor(_mix(images, params), input.shape)
 
     def transform_mask(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:  # noqa: A002, ARG002
@@ -133,7 +134,7 @@ class RandomCowMix(MixAugmentationBaseV2):
         n = _clips(params)
         if input.shape != (n,):
             raise ValueError(f"class labels must be class indices of shape ({n},), got {tuple(input.shape)}")
-        share = _partners(params, input.device).flatten(1).mean(1, dtype=torch.float32).view(n, -1).mean(1)
+        share = _partners(params, input.device).reshape(n, -1).mean(1, dtype=torch.float32)
         partner = torch.where(share > 0, input.roll(1, 0), input)
         return torch.stack([input.to(share.dtype), partner.to(share.dtype), share], 1)
 
