@@ -1,7 +1,6 @@
 """cowmask inside kornia: what kornia promises, what cowmask promises, and what once went wrong in kornia."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import kornia
@@ -15,9 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cowmask import CowMix, CowOut, erase, mix
 from cowmask.integrations.kornia import AugmentationSequential, RandomCowMix, RandomCowOut
 from tests.kornia_promises import CASES, Case
+from tests.pages import ROOT, run
 from tests.peer_kornia import BARE, INTEGRATED, KORNIA, broken
 
-PAGE = Path(__file__).parents[1] / "docs" / "kornia.md"
+PAGE = "docs/kornia.md"
 KEYS = ["input", "mask", "class"]
 SIGMA = (1.0, 4.0)
 B, SIZE = 6, (24, 32)
@@ -223,16 +223,14 @@ def test_errors_say_what_was_expected() -> None:
 
 
 def test_code_of_the_page_runs() -> None:
-    names: dict[str, Any] = {}
-    for block in PAGE.read_text().split("```python\n")[1:]:
-        exec(compile(block.split("```")[0], PAGE.name, "exec"), names)
+    names = run(PAGE, {})
     where = partners(names["cowmix"])
     assert torch.equal(names["mixed"], mix(names["images"], names["images"].roll(1, 0), where))
     assert torch.allclose(names["mixed_labels"][:, 2], where.float().mean((1, 2, 3)))
 
 
 def test_counts_of_the_page() -> None:
-    table = PAGE.read_text().rpartition("| kept, of ")[2]
+    table = (ROOT / PAGE).read_text().rpartition("| kept, of ")[2]
     assert int(table.split()[0]) == len(CASES)
     counts = [int(row.split("|")[2]) for row in table.splitlines()[2:]]
     subjects = [(BARE, counts[1]), (INTEGRATED, counts[2])]

@@ -41,6 +41,7 @@ def readme() -> Names:
 # What each page takes for granted.
 NAMES: dict[str, Callable[[], Names]] = {"README.md": readme}
 ELSEWHERE = {
+    "docs/kornia.md": "test_integration_kornia.py",
     "docs/own-pictures.md": "test_folder.py",
     "docs/recipes.md": "test_recipes.py",
     "docs/volumes.md": "test_volumes.py",
