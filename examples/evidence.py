@@ -75,7 +75,7 @@ def record(variant: str, method: str, seed: int, job: Job) -> dict[str, Any] | N
         "student": _percent(scores["student_miou"]),
         "iou": {name: _percent(share) for name, share in scores["iou"].items()},
         "validation": {line["step"]: _percent(float(line["value"])) for line in logged},
-        "seconds": round(scores["seconds"]),
+        "seconds": report["seconds"][method],
         "torch": report["torch"],
     }
 

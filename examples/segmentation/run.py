@@ -128,13 +128,13 @@ def _percent(share: float) -> str:
 def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """Gather the options and the scores for metrics.json."""
     scores = {}
-    for name, (student, teacher, seconds) in outcomes.items():
+    for name, (student, teacher, _) in outcomes.items():
         scores[name] = {"size": size_of(config, data), **_named(teacher.scores, data)}
         scores[name]["student_miou"] = _number(student.scores.miou)
-        scores[name]["seconds"] = seconds
         if teacher.full and data.full_size:
             scores[name]["full_resolution"] = {"size": _size(data.full_size), **_named(teacher.full, data)}
-    return {"torch": torch.__version__, "config": asdict(config), "test": scores}
+    seconds = {name: round(outcome.seconds, 1) for name, outcome in outcomes.items()}
+    return {"torch": torch.__version__, "config": asdict(config), "seconds": seconds, "test": scores}
 
 
 def _named(scores: Scores, data: Dataset) -> dict[str, Any]:
