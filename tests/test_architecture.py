@@ -57,6 +57,7 @@ ARROWS: dict[str, set[str]] = {
     "teacher": {"_checks.arguments", "_checks.networks"},
     "integrations": set(),
     "integrations.kornia": {"_checks.arguments", "mixing", "transforms"},
+    "integrations.torchvision": {"transforms"},
     "__init__": {"consistency", "masks", "mixing", "teacher", "transforms"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -120,7 +121,7 @@ def test_the_package_depends_on_torch_alone(path: Path) -> None:
     if module(path) == "_backends" or path.parent.name == "kernels":
         allowed.add("triton")  # imported only if it is there
     if path.parent.name == "integrations":
-        allowed.add(path.stem)  # the library that it is for
+        allowed |= {path.stem, "PIL"}  # the library that it is for, and what torchvision needs
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 
@@ -178,7 +179,7 @@ def packages_of(path: Path) -> set[str]:
 
 
 def test_make_check_runs_all_tests_of_the_package() -> None:
-    others = {path.stem for path in (ROOT / "examples").iterdir()} | {"benchmarks", "kornia"}
+    others = {path.stem for path in (ROOT / "examples").iterdir()} | {"benchmarks", "kornia", "torchvision"}
     tests = {path: packages_of(path) for path in (ROOT / "tests").glob("test_*.py")}
     core = re.search(r"^CORE := (.*(?:(?<=\\)\n.*)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert core is not None
