@@ -3,10 +3,8 @@
 import copy
 import inspect
 import pickle
-import re
 from collections.abc import Callable
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -332,15 +330,3 @@ def test_erasers_refuse_in_words(name: str) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             transform(sample)
-
-
-# The page.
-
-
-def test_the_page_runs_as_printed() -> None:
-    page = Path(__file__).parents[1] / "docs" / "torchvision.md"
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert len(blocks) > 3
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), names)
