@@ -24,7 +24,6 @@ def readme() -> Names:
     student = minimal.make_network()
     xa, xb, pa, pb = x[:1], x[1:2], *torch.rand(2, 1, minimal.CLASSES, *x.shape[2:]).softmax(2)
     return {
-        "CowOut": cowmask.CowOut,
         "student": student,
         "optimizer": torch.optim.Adam(student.parameters()),
         "batches": [(x, y, x_unlabelled)],
