@@ -6,7 +6,7 @@ from cowmask.mixing import erase, mix
 from cowmask.teacher import MeanTeacher
 from cowmask.transforms import CowMix, CowOut, CutMix, CutOut, MixUp
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "CowMix",
