@@ -313,12 +313,12 @@ def drawn_boxes(n: int, size: tuple[int, ...], area: Any, options: dict[str, Any
 
 
 def extents(masks: Tensor) -> list[Tensor]:
-    """Return the covered fraction of each mask, and the fraction of each of its axes that is covered anywhere."""
+    """Return the covered fraction of each mask, and for each axis the fraction that is covered, and where that begins."""
     along = [
-        masks.movedim(axis, 1).reshape(len(masks), length, -1).any(2).float().mean(1)
+        masks.movedim(axis, 1).reshape(len(masks), length, -1).any(2).float()
         for axis, length in enumerate(masks.shape[1:], start=1)
     ]
-    return [masks.flatten(1).float().mean(1), *along]
+    return [masks.flatten(1).float().mean(1), *(one.mean(1) for one in along), *(one.argmax(1) for one in along)]
 
 
 def same_boxes(size: tuple[int, ...], area: tuple[float, float], options: dict[str, Any]) -> None:
