@@ -313,7 +313,7 @@ def drawn_boxes(n: int, size: tuple[int, ...], area: Any, options: dict[str, Any
 
 
 def extents(masks: Tensor) -> list[Tensor]:
-    """Return the covered share of each mask, and for each axis the share of it that is covered and where that begins."""
+    """Return the covered share of each mask, and for each axis the share that is covered and where that begins."""
     along = [
         masks.movedim(axis, 1).reshape(len(masks), length, -1).any(2).float()
         for axis, length in enumerate(masks.shape[1:], start=1)
