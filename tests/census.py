@@ -1,6 +1,7 @@
 """Many masks of each method against as many of Listing 1's, drawn independently: every statistic by a two-sample test.
 
 python -m tests.census --masks 1000000    (make census) prints the smallest p-value of each setting and method
+TRITON_INTERPRET=1 python -m tests.census --triton --masks 20000    the same of the kernels, interpreted without a GPU
 
 A run makes some 3,000 comparisons. It fails if one has a p-value below 0.001 divided by their number. So one run in
 1,000 at most fails by chance (Bonferroni's bound, which needs no independence).
@@ -33,8 +34,10 @@ class Setting(NamedTuple):
     sigma: tuple[float, float]  # pixels
     proportion: tuple[float, float]
 
-    def methods(self) -> tuple[str, ...]:
-        """Return the methods that draw such masks."""
+    def methods(self, triton: bool = False) -> tuple[str, ...]:
+        """Return the methods that draw such masks; of the kernels there is one."""
+        if triton:
+            return ("spectral",)
         coarse = self.sigma[0] >= 1 and self.sigma[1] <= min(self.size) / 2
         return tuple(method for method in DRAWING if coarse or method != "coarse")
 
@@ -96,12 +99,15 @@ def comparisons(ours: Sample, theirs: Sample) -> dict[str, float]:
     return values
 
 
-def drawn(setting: Setting, method: str, n: int, seed: int) -> Sample:
+def drawn(setting: Setting, method: str, n: int, seed: int, triton: bool = False) -> Sample:
     """Draw n of our masks."""
-    sample, generator = Sample(), torch.Generator().manual_seed(seed)
+    device = torch.device("cuda" if triton and torch.cuda.is_available() else "cpu")
+    sample, generator = Sample(), torch.Generator(device).manual_seed(seed)
+    backend = "triton" if triton else "auto"
     for start in range(0, n, AT_ONCE):
         at_once = min(AT_ONCE, n - start)
-        sample.add(cow_masks(at_once, *setting, method=method, generator=generator)[:, 0].numpy())
+        masks = cow_masks(at_once, *setting, method=method, backend=backend, generator=generator, device=device)
+        sample.add(masks[:, 0].cpu().numpy())
     return sample
 
 
@@ -118,16 +124,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--masks", type=int, default=20_000, help="of ours, over all settings and methods")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--triton", action="store_true", help="draw by the Triton kernels")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cells = [(setting, method) for setting in SETTINGS for method in setting.methods()]
+    cells = [(setting, method) for setting in SETTINGS for method in setting.methods(arguments.triton)]
     n = -(-arguments.masks // len(cells))
     start = time.perf_counter()
     found: dict[tuple[Setting, str, str], float] = {}
     for setting in SETTINGS:
         theirs = listing_1(setting, n, arguments.seed)
-        for method in setting.methods():
-            values = comparisons(drawn(setting, method, n, arguments.seed), theirs)
+        for method in setting.methods(arguments.triton):
+            values = comparisons(drawn(setting, method, n, arguments.seed, arguments.triton), theirs)
             found |= {(setting, method, name): value for name, value in values.items()}
             least = min(values, key=values.__getitem__)
             print(f"{setting} {method}: {len(values)} p-values, the least {values[least]:.2g} ({least})", flush=True)

@@ -2,6 +2,7 @@
 
 python -m tests.fuzz --cases 500000 --seed 0    (make fuzz)
 python -m tests.fuzz --case 12345 --seed 0      one case, with the traceback of what it finds
+TRITON_INTERPRET=1 python -m tests.fuzz         the Triton kernels, too, interpreted without a GPU
 """
 
 import argparse

@@ -10,6 +10,7 @@ import cowmask
 from tests.fuzz.calls import Call
 from tests.fuzz.values import (
     FLOATS,
+    INTERPRETED,
     NAN,
     NOT_COUNTS,
     NOT_FLAGS,
@@ -94,6 +95,8 @@ class CowMasks(Draw):
             "precision": ("low", None, 3),
             "backend": ("cuda", None, 3),
         }
+        if INTERPRETED and self.arguments["method"] == "spectral":
+            self.arguments["backend"] = "triton"
 
     def check_masks(self, masks: Tensor) -> None:
         sigma, proportion, noise = (self.arguments.get(name) for name in ("sigma", "proportion", "noise"))

@@ -17,6 +17,7 @@ from tests.fuzz.values import (
     FLOATS,
     INF,
     INTEGERS,
+    INTERPRETED,
     NAN,
     NOT_COUNTS,
     NOT_FLAGS,
@@ -111,6 +112,9 @@ class Mix(Call):
         odd = odd_tensors(a)
         of_b = [torch.ones(*a.shape, 2, dtype=a.dtype), other_dtype, *odd]
         self.bad |= {"a": odd, "b": of_b, "mask": bad_masks(a, mask), "backend": ("cuda", None, 3)}
+        is_simple = all(x.is_contiguous() and x.element_size() <= 8 for x in (a, b))  # else "triton" may refuse
+        if INTERPRETED and is_simple and mask.dtype == torch.bool:
+            self.arguments["backend"] = "triton"
 
     def check(self) -> None:
         a, b, mask = (self.arguments[name] for name in ("a", "b", "mask"))

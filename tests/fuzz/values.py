@@ -1,5 +1,6 @@
 """Tensors of every dtype and layout, what is bad, and how results are compared."""
 
+import os
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 NAN, INF = float("nan"), float("inf")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # then the kernels are called, too
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WIDE_FLOATS = (torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64)
