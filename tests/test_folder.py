@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from PIL.ExifTags import Base
 
@@ -454,7 +456,7 @@ def test_by_command() -> None:
 
 def test_the_docs_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run, own, export = (block.code for block in blocks("docs/own-pictures.md"))
+    run, own, export, to_onnx = (block.code for block in blocks("docs/own-pictures.md"))
     space: dict[str, Any] = {"images": torch.rand(2, 3, 64, 96)}
     with torch.no_grad():
         exec(own, space)
@@ -465,6 +467,11 @@ def test_the_docs_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.equal(space["logits"], expected)
         exec(export, space)
         assert torch.allclose(space["logits"], expected, atol=1e-4)
+        exec(to_onnx, space)
+    model = onnx.load("network.onnx")
+    onnx.checker.check_model(model)
+    (logits,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: space["images"].numpy()})
+    assert torch.allclose(torch.from_numpy(logits), expected, atol=1e-3)
     assert (space["trained"].classes, space["trained"].size) == (("cat", "dog"), (120, 160))
 
 
