@@ -44,8 +44,8 @@ function readSettings() {
 function describeSettings({ sigma, proportion, area, boxes, alpha, side, seed }) {
   return {
     sigma: `${sigma.toFixed(1)} px, ${((100 * sigma) / side).toFixed(1)}% of the side`,
-    proportion: `${percent(proportion)} from B`,
-    area: `${percent(area)} from B`,
+    proportion: `${percent(proportion)} of the image`,
+    area: `${percent(area)} of the image`,
     boxes: boxes === 1 ? "1 box" : `${boxes} boxes`,
     alpha: alpha.toFixed(1),
     side: `${side} × ${side} px`,
