@@ -179,7 +179,8 @@ def packages_of(path: Path) -> set[str]:
 
 
 def test_make_check_runs_all_tests_of_the_package() -> None:
-    others = {path.stem for path in (ROOT / "examples").iterdir()} | {"benchmarks", "kornia", "torchvision"}
+    examples = {path.stem for path in (ROOT / "examples").iterdir()}
+    others = examples | {"benchmarks", "kornia", "playwright", "torchvision"}
     tests = {path: packages_of(path) for path in (ROOT / "tests").glob("test_*.py")}
     core = re.search(r"^CORE := (.*(?:(?<=\\)\n.*)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert core is not None
