@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from classification import report
 from classification.data import Dataset, Images, choose_labelled, load_cifar10, load_digits
-from classification.methods import ARRANGEMENTS, METHODS, TUNED, Arrangement, Method, trials
+from classification.methods import ARRANGEMENTS, METHODS, TUNED, Arrangement, Method, Settings, trials, values_of
 from classification.search import Trainings, Trial, tried
 from classification.training import Job, Scores, train
 from segmentation.errors import UserError, one_sentence
@@ -57,7 +57,7 @@ class Options:
     """Optimiser steps; by default 600 for the digits, 20,000 for CIFAR-10."""
     batch_size: int = 32
     """Labelled images in a batch; with a mean teacher, there are as many unlabelled ones."""
-    width: int = 32
+    width: int = 16
     """Channels of the network's first layers."""
     ema: float = 0.97
     """Share of its old weights that the teacher keeps in each step."""
@@ -158,14 +158,23 @@ def metrics(
     options: Options, data: Dataset, jobs: Sequence[Job], every: Sequence[Sequence[Trial]], summaries: dict[int, Any]
 ) -> dict[str, Any]:
     """Gather options, settings, trials and scores for metrics.json, without the user's paths."""
+    kept = {name: value for name, value in asdict(options).items() if name not in ("data", "out")}
     return {
         "dataset": data.name,
         "torch": torch.__version__,
-        "options": {name: value for name, value in asdict(options).items() if name not in ("data", "out")},
-        "jobs": [asdict(job) for job in jobs],
-        "trials": [[asdict(trial) for trial in group] for group in every],
+        "options": kept | {"iterations": jobs[0].iterations},
+        "settings": {f"{job.arrangement}, {job.method}": used(job, job.settings) for job in jobs},
+        "trials": {
+            f"{job.arrangement}, {job.method}": [[used(job, one.settings), one.accuracies] for one in group]
+            for job, group in zip(jobs, every, strict=False)  # there may be none
+        },
         "test": summaries,
     }
+
+
+def used(job: Job, settings: Settings) -> dict[str, Any]:
+    """Return those settings that a job's method reads."""
+    return {name: getattr(settings, name) for name in values_of(job.arrangement, job.method)}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -28,9 +29,9 @@ from tests.forked import run_script
 from train_classification import Options, OptionsError, chosen_settings, job_of
 
 SCRIPT = Path(train_classification.__file__)
-ROOT = SCRIPT.parents[1]
-PAGE = ROOT / "docs" / "classification.md"
-RESULTS = ROOT / "docs" / "results" / "classification-digits.json"
+DOCS = SCRIPT.parents[1] / "docs"
+PAGE = (DOCS / "classification.md").read_text()
+RESULTS = json.loads((DOCS / "results" / "classification-digits.json").read_text())
 every_method = pytest.mark.parametrize("method", METHODS)
 every_arrangement = pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 
@@ -136,16 +137,16 @@ def test_trials_deal_out_every_value_equally_often(arrangement: Arrangement) -> 
 
 def test_transforms_are_the_librarys_with_sigma_in_sides(digits: Dataset) -> None:
     settings = Settings(p=0.5, alpha=0.3, area=(0.1, 0.2), sigma=(0.125, 0.25), proportion=(0.6, 0.7))
-    built = [build(method, settings, digits) for method in ("mixup", "cutmix", "cowmix", "cowout")]
+    built: list[Any] = [build(method, settings, digits) for method in ("mixup", "cutmix", "cowmix", "cowout")]
     for transform, kind in zip(built, (MixUp, CutMix, CowMix, CowOut), strict=True):
         assert isinstance(transform, kind)
         assert transform.p == 0.5
     mixup, cutmix, cowmix, cowout = built
-    assert (mixup.alpha, cutmix.area, cutmix.num_classes) == (0.3, (0.1, 0.2), 10)  # type: ignore[attr-defined]
+    assert (mixup.alpha, cutmix.area, cutmix.num_classes) == (0.3, (0.1, 0.2), 10)
     for one in (cowmix, cowout):
-        assert (one.sigma, one.proportion) == ((1.0, 2.0), (0.6, 0.7))  # type: ignore[attr-defined]
+        assert (one.sigma, one.proportion) == ((1.0, 2.0), (0.6, 0.7))
     mean = digits.train.pixels.double().mean() / 16
-    torch.testing.assert_close(cowout.fill.double(), mean.view(1, 1, 1))  # type: ignore[attr-defined]
+    torch.testing.assert_close(cowout.fill.double(), mean.view(1, 1, 1))
     x = torch.rand(2, 1, 8, 8)
     assert build("none", settings, digits)(x, x)[1] is x
 
@@ -167,9 +168,14 @@ def test_images_are_mirrored_only_if_that_keeps_their_class(digits: Dataset) -> 
     assert 25 < mirrored.sum() < 75
 
 
-def halved(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Mix every image and label half and half with the one before."""
-    return tuple((x + x.roll(1, 0)) / 2 for x in tensors)
+class Halved(nn.Module):
+    """Mixes every image and label half and half with the one before."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple((x + x.roll(1, 0)) / 2 for x in tensors)
+
+
+halved = Halved()
 
 
 def test_supervised_loss_is_the_cross_entropy_of_mixed_labels() -> None:
@@ -246,16 +252,16 @@ def test_trials_never_look_at_the_test_images(digits: Dataset, tmp_path: Path) -
     assert done[0].accuracies[0] == train(digits, job(seed=1), digits.validation).teacher
 
 
-def test_the_settings_of_the_best_trial_are_taken(digits: Dataset, tmp_path: Path) -> None:
-    options = Options(method=("none", "cowmix"), arrangement=("supervised",), trials=3, iterations=3, width=4)
-    trainings = Trainings(tmp_path / "done.json", digits, list)
-    chosen, every = chosen_settings(
-        options, trainings, [job_of(options, digits, "supervised", m) for m in ("none", "cowmix")]
-    )
-    for one, group in zip(chosen, every, strict=True):
-        assert len(group) == 3
-        means = {trial.settings: trial.mean for trial in group}
-        assert means[one.settings] == max(means.values())
+def test_the_settings_of_the_best_trial_are_taken(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "train", lambda _, one, __: Scores(1 - one.settings.p, one.settings.p + one.seed / 9))
+    jobs = [job_of(Options(), digits, "supervised", method) for method in ("none", "cowmix")]
+    chosen, every = chosen_settings(Options(trials=4), Trainings(tmp_path / "done.json", digits, list), jobs)
+    assert [len(group) for group in every] == [4, 4]
+    assert chosen[1].settings.p == 1  # and not 0.5
+    assert [replace(one, settings=jobs[0].settings, method="none") for one in chosen] == [jobs[0]] * 2
+    assert chosen_settings(Options(), Trainings(tmp_path / "other.json", digits, list), jobs) == (jobs, [])
 
 
 def test_no_training_is_repeated(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +269,12 @@ def test_no_training_is_repeated(digits: Dataset, tmp_path: Path, monkeypatch: p
     path = tmp_path / "done.json"
     first = Trainings(path, digits, lambda: noted.append(1)).scores(job(), "validation")
     begun: list[Job] = []
-    monkeypatch.setattr(search, "train", lambda _, one, __: begun.append(one) or Scores(0.25, 0.5))
+
+    def fake(_: Dataset, one: Job, __: Images) -> Scores:
+        begun.append(one)
+        return Scores(0.25, 0.5)
+
+    monkeypatch.setattr(search, "train", fake)
     again = Trainings(path, digits, lambda: noted.append(1))
     assert again.scores(job(), "validation") == first
     assert not begun
@@ -303,18 +314,22 @@ def run(*words: str | Path) -> Any:
 
 def test_the_command_writes_what_it_says_and_goes_on(tmp_path: Path) -> None:
     tiny = ["--iterations", "2", "--width", "4", "--seeds", "2", "--trials", "2", "--labelled", "20", "10"]
-    words = [*tiny, "--method", "none", "cowmix", "--out", tmp_path]
+    words: list[str | Path] = [*tiny, "--method", "none", "cowmix", "--out", tmp_path]
     done = run(*words)
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.strip().splitlines()
-    assert first.startswith(
-        "digits, 897 training images, 20 or 10 of them labelled: 40 trainings of 2 iterations, about "
-    )
+    labelled = "897 training images, 20 or 10 of them labelled"
+    assert first.startswith(f"digits, {labelled}: 32 trainings of 2 iterations, about ")
     assert last == f"Written: {tmp_path / 'metrics.json'}."
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["dataset"] == "digits"
     assert str(tmp_path) not in json.dumps(content)
-    assert [len(group) for group in content["trials"]] == [2] * 4
+    assert [len(group) for group in content["trials"].values()] == [2] * 4
+    assert content["settings"]["supervised, none"].keys() == {"learning_rate", "weight_decay"}
+    for name, group in content["trials"].items():
+        settings, accuracies = max(group, key=lambda one: fmean(one[1]))
+        assert len(accuracies) == len(train_classification.TRIAL_SEEDS)
+        assert content["settings"][name] == settings
     for arrangements in (content["test"]["20"], content["test"]["10"]):
         assert list(arrangements) == ["supervised", "mean-teacher"]
         for methods in arrangements.values():
@@ -348,3 +363,29 @@ def test_bad_data_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"train_classification: {tmp_path / 'nowhere'} does not hold CIFAR-10 as published")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_loop_of_the_page_runs_as_printed() -> None:
+    code = PAGE.split("```python\n")[1].split("```")[0]
+    student = training.make_network(3, 10, 4)
+    images, x_weak, x_other = torch.rand(3, 6, 3, 32, 32)
+    names = {"student": student, "teacher": MeanTeacher(student), "images": images, "labels": torch.arange(6)}
+    names |= {"x_weak": x_weak, "x_other": x_other, "torch": torch, "F": F}
+    exec("from cowmask import CowMix, consistency_loss\n" + code, names)
+    assert names["sure"].shape == (6, 1)
+    names["loss"].backward()
+
+
+def test_the_page_has_the_figures_of_the_results() -> None:
+    printed = [re.split(r" *\| *", line)[1:-1] for line in PAGE.splitlines() if re.match(r"\| (super|mean-t)", line)]
+    columns = [report.rows(content) for content in RESULTS["test"].values()]
+    expected = [[*row[0][:2], *(cell for one in row for cell in one[2:])] for row in zip(*columns, strict=True)]
+    assert [[cell.replace("**", "") for cell in row] for row in printed] == expected
+
+
+def test_the_default_settings_are_those_of_the_results() -> None:
+    settings = {f"{arrangement}, {method}": one for (arrangement, method), one in TUNED.items()}
+    assert settings.keys() == RESULTS["settings"].keys()
+    for name, found in RESULTS["settings"].items():
+        used: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+        assert replace(Settings(), **used) == settings[name]

@@ -1,11 +1,10 @@
 """The five methods, their settings, and the settings that the trials try."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from classification.data import Dataset
 from cowmask import CowMix, CowOut, CutMix, MixUp
@@ -14,8 +13,6 @@ Method = Literal["none", "mixup", "cutmix", "cowout", "cowmix"]
 Arrangement = Literal["supervised", "mean-teacher"]
 METHODS: tuple[Method, ...] = get_args(Method)
 ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
-
-Transform = Callable[..., tuple[Tensor, ...]]  # images and any number of labels, to as many
 
 
 @dataclass(frozen=True)
@@ -46,19 +43,32 @@ OWN: dict[Method, dict[str, tuple[Any, ...]]] = {
 }
 
 
+def values_of(arrangement: Arrangement, method: Method) -> dict[str, tuple[Any, ...]]:
+    """Return the settings that a method reads, and the values to try of each."""
+    return COMMON | (TEACHING if arrangement == "mean-teacher" else {}) | OWN[method]
+
+
 def trials(arrangement: Arrangement, method: Method, n: int) -> list[Settings]:
     """Deal out n settings to try: of each setting, every value equally often (if n is a multiple of their number).
 
     What the methods of an arrangement have in common is dealt out first, and so alike.
     """
-    values = COMMON | (TEACHING if arrangement == "mean-teacher" else {}) | OWN[method]
+    values = values_of(arrangement, method)
     source = random.Random(0)
     columns = [source.sample([options[i % len(options)] for i in range(n)], n) for options in values.values()]
     return [Settings(**dict(zip(values, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def build(method: Method, settings: Settings, data: Dataset) -> Transform:
-    """Return what is done to images and their labels; "none" returns them as they are."""
+class Unchanged(nn.Module):
+    """Return images and labels as they are."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return what came."""
+        return tensors
+
+
+def build(method: Method, settings: Settings, data: Dataset) -> nn.Module:
+    """Return the module that takes images and any number of labels, and returns as many tensors."""
     p, classes = settings.p, data.classes
     low, high = settings.sigma
     sigma = low * data.side, high * data.side  # pixels
@@ -71,7 +81,7 @@ def build(method: Method, settings: Settings, data: Dataset) -> Transform:
     if method == "cowout":
         mean_colour = data.train.pixels.float().mean((0, 2, 3)).view(-1, 1, 1) / data.largest
         return CowOut(sigma, settings.proportion, fill=mean_colour, p=p)
-    return lambda *tensors: tensors
+    return Unchanged()
 
 
 TUNED: dict[tuple[Arrangement, Method], Settings] = {

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classification.data import Dataset, Images, choose_labelled
-from classification.methods import Arrangement, Method, Settings, Transform, build
+from classification.methods import Arrangement, Method, Settings, build
 from cowmask import MeanTeacher, consistency_loss
 
 SCORED_AT_ONCE = 500  # images
@@ -68,7 +68,7 @@ def augmented(images: Tensor, data: Dataset) -> Tensor:
     return torch.where(mirrored, images.flip(3), images)
 
 
-def supervised_loss(student: nn.Module, transform: Transform, images: Tensor, labels: Tensor) -> Tensor:
+def supervised_loss(student: nn.Module, transform: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of transformed images; their labels are mixed by the measured area."""
     images, labels = transform(images, labels)
     return F.cross_entropy(student(images), labels)
@@ -77,7 +77,7 @@ def supervised_loss(student: nn.Module, transform: Transform, images: Tensor, la
 def mean_teacher_loss(
     student: nn.Module,
     teacher: MeanTeacher,
-    transform: Transform,
+    transform: nn.Module,
     labelled: tuple[Tensor, Tensor],
     views: tuple[Tensor, Tensor],
     settings: Settings,
@@ -114,7 +114,7 @@ def train(data: Dataset, job: Job, scored_on: Images) -> Scores:
         student.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.iterations)
-    transform = build(job.method, settings, data)
+    transform = build(job.method, settings, data).to(device)
 
     def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
         chosen = indices[torch.randint(len(indices), (job.batch_size,))]
