@@ -40,6 +40,7 @@ def readme() -> Names:
 # What each page takes for granted.
 NAMES: dict[str, Callable[[], Names]] = {"README.md": readme, "docs/torchvision.md": dict}
 ELSEWHERE = {
+    "docs/classification.md": "test_train_classification.py",
     "docs/kornia.md": "test_integration_kornia.py",
     "docs/own-pictures.md": "test_folder.py",
     "docs/recipes.md": "test_recipes.py",

@@ -51,10 +51,13 @@ def values_of(arrangement: Arrangement, method: Method) -> dict[str, tuple[Any, 
 def trials(arrangement: Arrangement, method: Method, n: int) -> list[Settings]:
     """Deal out n settings to try: of each setting, every value equally often (if n is a multiple of their number).
 
-    What the methods of an arrangement have in common is dealt out first, and so alike.
+    Of 1,000 ways to deal them out, it is the first that repeats the fewest.
     """
-    values = values_of(arrangement, method)
-    source = random.Random(0)
+    return max((_dealt(values_of(arrangement, method), n, seed) for seed in range(1000)), key=lambda one: len(set(one)))
+
+
+def _dealt(values: dict[str, tuple[Any, ...]], n: int, seed: int) -> list[Settings]:
+    source = random.Random(seed)
     columns = [source.sample([options[i % len(options)] for i in range(n)], n) for options in values.values()]
     return [Settings(**dict(zip(values, row, strict=True))) for row in zip(*columns, strict=True)]
 
@@ -84,6 +87,40 @@ def build(method: Method, settings: Settings, data: Dataset) -> nn.Module:
     return Unchanged()
 
 
+# The best of twelve trials with 50 labelled digits: docs/results/classification-digits.json.
 TUNED: dict[tuple[Arrangement, Method], Settings] = {
-    (arrangement, method): Settings() for arrangement in ARRANGEMENTS for method in METHODS
+    ("supervised", "none"): Settings(learning_rate=0.004, weight_decay=0.1),
+    ("supervised", "mixup"): Settings(learning_rate=0.004, weight_decay=0.01, p=1.0, alpha=0.3),
+    ("supervised", "cutmix"): Settings(learning_rate=0.002, weight_decay=0.1, p=0.5, area=(0.5, 0.5)),
+    ("supervised", "cowout"): Settings(
+        learning_rate=0.002, weight_decay=0.1, p=0.5, sigma=(0.125, 0.25), proportion=(0.0, 1.0)
+    ),
+    ("supervised", "cowmix"): Settings(
+        learning_rate=0.008, weight_decay=0.5, p=0.5, sigma=(0.125, 0.25), proportion=(0.5, 0.5)
+    ),
+    ("mean-teacher", "none"): Settings(learning_rate=0.008, weight_decay=0.1, weight=10.0, threshold=0.0),
+    ("mean-teacher", "mixup"): Settings(
+        learning_rate=0.004, weight_decay=0.001, weight=30.0, threshold=0.95, p=0.5, alpha=1.0
+    ),
+    ("mean-teacher", "cutmix"): Settings(
+        learning_rate=0.008, weight_decay=0.1, weight=10.0, threshold=0.0, p=0.5, area=(0.5, 0.5)
+    ),
+    ("mean-teacher", "cowout"): Settings(
+        learning_rate=0.008,
+        weight_decay=0.5,
+        weight=3.0,
+        threshold=0.8,
+        p=1.0,
+        sigma=(0.125, 0.25),
+        proportion=(0.5, 1.0),
+    ),
+    ("mean-teacher", "cowmix"): Settings(
+        learning_rate=0.002,
+        weight_decay=0.001,
+        weight=100.0,
+        threshold=0.8,
+        p=0.5,
+        sigma=(0.25, 0.5),
+        proportion=(0.0, 1.0),
+    ),
 }
