@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from importlib import metadata
 
-import cowmask
+from cowmask import __version__
 from benchmarks.compare.cells import Cell
 
 WIDTH = 118
@@ -65,7 +65,7 @@ def _version(key: str) -> str:
     """Return a package's version, or the commit of FMix, which is a clone on the path."""
     if key != "fmix":
         try:
-            return cowmask.__version__ if key == "cowmask" else metadata.version(key)
+            return __version__ if key == "cowmask" else metadata.version(key)
         except metadata.PackageNotFoundError:
             return "(not installed)"
     clone = importlib.util.find_spec("implementations")
