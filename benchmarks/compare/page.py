@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import date
 from importlib import metadata
 
-from cowmask import __version__
 from benchmarks.compare.cells import Cell
+from cowmask import __version__
 
 WIDTH = 118
 FOUND = "What cowmask and other libraries of augmentations do, found by running them"
