@@ -2,7 +2,8 @@
 
 PYTHONPATH=examples python -m tests.own_pictures
 
-prints what docs/own-pictures.md cites: what is said if nothing is wrong, and the table of what is said otherwise.
+prints what is said if nothing is wrong, as docs/own-pictures.md cites it, and the table of
+docs/own-pictures-messages.md, what is said otherwise.
 """
 
 import contextlib
