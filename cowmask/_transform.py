@@ -91,7 +91,7 @@ class Mixer(Transform):
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
-            As many mixed tensors as came, new ones: one tensor, or a tuple. Each has the type of the tensor that it
+            New tensors, as many as came. That is one tensor, or a tuple. Each has the type of the tensor that it
             replaces (a tv_tensor stays one). Labels (B,) become plain (B, num_classes).
 
         Raises:

@@ -37,12 +37,33 @@ def readme() -> Names:
     }
 
 
+def loop() -> Names:
+    """Return what the mean teacher's loop takes for granted, and those who only use its teacher."""
+    names = readme()
+    teacher = cowmask.MeanTeacher(names["student"])
+    return {
+        "student": names["student"],
+        "optimizer": names["optimizer"],
+        "loader": names["batches"],
+        "teacher": teacher,
+        "images": names["images"],
+    }
+
+
 # What each page takes for granted.
-NAMES: dict[str, Callable[[], Names]] = {"README.md": readme, "docs/torchvision.md": dict}
+NAMES: dict[str, Callable[[], Names]] = {
+    "README.md": readme,
+    "docs/faq.md": lambda: loop() | {"torch": torch},
+    "docs/index.md": dict,
+    "docs/loop.md": loop,
+    "docs/start.md": dict,
+    "docs/torchvision.md": dict,
+}
 ELSEWHERE = {
     "docs/classification.md": "test_train_classification.py",
     "docs/kornia.md": "test_integration_kornia.py",
     "docs/own-pictures.md": "test_folder.py",
+    "docs/porting.md": "test_docs.py",
     "docs/recipes.md": "test_recipes.py",
     "docs/volumes.md": "test_volumes.py",
 }
