@@ -5,10 +5,11 @@ READY := $(VENV)/.installed
 ARGS ?=
 # A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
-CORE := architecture arguments batches census consistency cuda draw_kernel engines fused fuzz kernels launches masks \
-	mix_kernel mixing operators recipes subclasses tables teacher teacher_contexts teacher_updates transforms volumes
+CORE := architecture arguments batches census consistency cuda docs draw_kernel engines fused fuzz kernels launches \
+	masks mix_kernel mixing operators recipes subclasses tables teacher teacher_contexts teacher_updates \
+	transforms volumes
 
-.PHONY: train test check lint bench fuzz census mutants clean
+.PHONY: train test check lint docs bench fuzz census mutants clean
 
 # Repeated, it goes on with an interrupted run, and shows the scores of a finished one again.
 train: $(READY)  ## run the main example; ARGS="--data DIR ..." for your own, ARGS=--overwrite to start anew
@@ -23,7 +24,10 @@ check: lint  ## lint, and the tests of cowmask alone, in about a minute
 lint: $(READY)  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cowmask examples benchmarks tests
+	$(VENV)/bin/mypy cowmask examples benchmarks tests docs
+
+docs: $(READY)  ## build the site, docs/_build/html/index.html
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html $(ARGS)
 
 bench: $(READY)  ## time masks, mixing and training steps on this machine's CPU
 	$(VENV)/bin/python -m benchmarks.masks $(ARGS)
