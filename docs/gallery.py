@@ -8,7 +8,7 @@ coffee are CC0.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,25 @@ SEED = 33
 EDGE = "#808080"  # of a tile: a white one has to show on white paper, a black one on black
 PAGE = Path(__file__).with_name("gallery.md")
 CARD = re.compile(r":img-top: _build/pictures/(?P<name>\S+)\.webp\n.*?^`(?P<call>.+?)`", re.DOTALL | re.MULTILINE)
+
+# What is seen in two of the photographs, painted by hand: grounds and classes as colours, shapes as x and y in pixels.
+CAT = (
+    ("#c9bfb0", "rectangle", (0, 0, SIDE, SIDE)),
+    ("#b58863", "polygon", (0, 0, 196, 0, 216, 40, 226, 100, 214, 150, 196, 185, 170, 212, 140, 222, 60, 205, 0, 185)),
+    ("#9fb84a", "ellipse", (49, 69, 104, 117)),
+    ("#9fb84a", "ellipse", (178, 87, 214, 132)),
+    ("#d1495b", "polygon", (127, 187, 150, 180, 172, 182, 166, 196, 146, 214)),
+)
+COFFEE = (
+    ("#6f4e37", "rectangle", (0, 0, SIDE, SIDE)),
+    ("#a4243b", "ellipse", (-6, 40, 227, 234)),
+    ("#3d5a80", "polygon", (45, 75, 186, 60, 178, 120, 152, 160, 120, 172, 92, 168, 62, 140)),
+    ("#3d5a80", "polygon", (70, 138, 58, 165, 62, 180, 75, 184, 90, 160, 92, 146)),
+    ("#3d5a80", "ellipse", (43, 10, 186, 125)),
+    ("#e9a03b", "ellipse", (66, 56, 162, 118)),
+    ("#8d99ae", "polygon", (156, 145, 170, 122, 176, 70, 184, 40, 193, 42, 186, 70, 178, 122, 170, 146)),
+    ("#8d99ae", "ellipse", (135, 147, 183, 195)),
+)
 
 
 class Card(NamedTuple):
@@ -115,11 +134,20 @@ def stages(sigma: float = 10.0, side: int = 256, kept: int = 48) -> dict[str, Im
     return {name: tiles([picture]) for name, picture in pictures.items()}
 
 
+def painted(shapes: Sequence[tuple[str, str, tuple[int, ...]]]) -> Tensor:
+    """Paint a label map in the colours of its classes, (1, 3, SIDE, SIDE) in [0, 1]."""
+    picture = Image.new("RGB", (SIDE, SIDE))
+    for colour, shape, place in shapes:
+        getattr(ImageDraw.Draw(picture), shape)(place, fill=colour)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+
+
 def strip(images: Tensor) -> Image.Image:
-    """Draw two photographs, a mask, and the photographs mixed by it."""
+    """Draw two photographs, a mask, and the photographs and their label maps mixed by it."""
     one, other = images[1:2], images[2:3]
     mask = CowMix(sigma=12).sample(one, torch.Generator().manual_seed(SEED))
-    return tiles([torch.cat([one, other, mask.expand(-1, 3, -1, -1).float(), CowMix()(one, partner=other, mask=mask)])])
+    mixed, targets = CowMix()(one, painted(CAT), partner=(other, painted(COFFEE)), mask=mask)
+    return tiles([torch.cat([one, other, mask.expand(-1, 3, -1, -1).float(), mixed, targets])])
 
 
 def main(folder: Path) -> None:

@@ -46,6 +46,14 @@ from tests.roads import (
 PAGE = Path(__file__).parents[1] / "docs" / "compare.md"
 
 
+def test_readme_quotes_the_page() -> None:
+    readme = (PAGE.parents[1] / "README.md").read_text().split("## What others do")[1].split("## ")[0]
+    quoted = [line for line in readme.splitlines() if line.startswith("| ") and "cowmask" not in line]
+    page = re.sub(r" \(\d+\) \|", " |", PAGE.read_text())
+    assert len(quoted) == 6
+    assert set(quoted) <= set(page.splitlines())
+
+
 def unmixed(name: str) -> Callable[[Batch, Batch], Any]:
     return lambda _, batch: batch[name]
 

@@ -20,20 +20,12 @@ Names = dict[str, Any]
 def readme() -> Names:
     """Return what README's blocks take for granted."""
     generator = torch.Generator().manual_seed(0)
-    (x, y), (x_unlabelled, _), (images, targets) = (minimal.draw_shapes(4, generator) for _ in range(3))
+    (x, y), (x_unlabelled, _) = (minimal.draw_shapes(4, generator) for _ in range(2))
     student = minimal.make_network()
-    xa, xb, pa, pb = x[:1], x[1:2], *torch.rand(2, 1, minimal.CLASSES, *x.shape[2:]).softmax(2)
     return {
         "student": student,
         "optimizer": torch.optim.Adam(student.parameters()),
         "batches": [(x, y, x_unlabelled)],
-        "xa": xa,
-        "pa": pa,
-        "xb": xb,
-        "pb": pb,
-        "images": images,
-        "labels": torch.tensor([1, 3, 5, 7]),
-        "targets": targets,
     }
 
 
@@ -46,7 +38,7 @@ def loop() -> Names:
         "optimizer": names["optimizer"],
         "loader": names["batches"],
         "teacher": teacher,
-        "images": names["images"],
+        "images": names["batches"][0][0],
     }
 
 
