@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cowmask import _backends, cow_masks, erase, mix
+from cowmask import _backends, _draw, box_masks, cow_masks, erase, mix
 from cowmask.mixing import mix_batch
 from tests.kernels import DEVICE, ON_GPU, Recorder, marks
 
@@ -108,6 +108,19 @@ def test_gpus_without_tensor_cores_that_triton_can_use_draw_by_torch(monkeypatch
         assert _backends.use_triton("auto", device, products=True) == expected
         assert _backends.use_triton("triton", device, products=True)
         assert _backends.use_triton("auto", device)
+
+
+def test_cow_masks_ask_for_tensor_cores_and_boxes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def use_triton(*_: object, products: bool = False) -> bool:
+        asked.append(products)
+        return False
+
+    monkeypatch.setattr(_draw, "use_triton", use_triton)
+    cow_masks(1, (8, 8))
+    box_masks(1, (8, 8))
+    assert asked == [True, False]
 
 
 def test_everything_works_without_triton() -> None:
