@@ -82,3 +82,9 @@ def test_blocks_import_public_names(page: str) -> None:
                 )
             elif isinstance(node, ast.Import):
                 assert not any(alias.name.startswith("cowmask.") for alias in node.names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_site_hides_no_line(page: str) -> None:
+    """MyST takes a line that begins with % for a comment."""
+    assert not [line for line in (ROOT / page).read_text().splitlines() if line.startswith("%")]
