@@ -5,8 +5,8 @@ python examples/evidence.py --study camvid-iterations --at-once 2 -- --data DIR
 python examples/evidence.py --help
 
 Arguments after -- go to train_camvid.py. Repeat an interrupted command to continue. After each training the script
-writes STUDY.json, the scores of all that are finished; at the end also STUDY.md and STUDY.png, tables and learning
-curves. `--only-tables` trains nothing.
+writes STUDY.json, the scores of all that are finished; at the end it prints them as the table of docs/results, and
+draws STUDY.png, learning curves. `--only-tables` trains nothing.
 """
 
 import csv
@@ -40,11 +40,11 @@ class Options:
     seeds: int | None = None
     """Train only so many of the study's seeds."""
     only_tables: bool = False
-    """Train nothing: write tables and plot of what is in STUDY.json."""
+    """Train nothing: print the table and draw the curves of what is in STUDY.json."""
     out: Path = Path("runs/evidence")
     """Folder of the trainings, STUDY/VARIANT/METHOD/SEED."""
     results: Path = Path("docs/results")
-    """Folder of STUDY.json, STUDY.md and STUDY.png."""
+    """Folder of STUDY.json and STUDY.png."""
 
 
 class Difference(NamedTuple):
@@ -141,11 +141,10 @@ def table(study: Study, records: Records) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write_tables(options: Options, study: Study) -> None:
-    """Write STUDY.md and STUDY.png, and print the table."""
+def show(options: Options, study: Study) -> None:
+    """Print the table, and draw the learning curves."""
     records = read(options.results / f"{options.study}.json")
-    text = table(study, records)
-    (options.results / f"{options.study}.md").write_text(f"{study.question}\n\n{text}")
+    print(study.question, table(study, records), sep="\n\n")
     curves: dict[str, dict[str, list[dict[int, float]]]] = {
         variant: {
             method: [
@@ -158,7 +157,6 @@ def write_tables(options: Options, study: Study) -> None:
         for variant in study.variants
     }
     save_progress(options.results / f"{options.study}.png", study.question, curves)
-    print(text)
 
 
 def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
@@ -170,7 +168,7 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
         note = partial(gather, options.results / f"{options.study}.json", study, folder, passed)
         note()
         runner.run(jobs, options.at_once, command, note)
-    write_tables(options, study)
+    show(options, study)
 
 
 if __name__ == "__main__":
