@@ -145,9 +145,11 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
     )
     for axis, (variant, methods) in zip(axes.flat, shown.items(), strict=False):
         for colour, (method, seeds) in zip(_LINES, methods.items(), strict=False):
+            if not seeds:
+                continue
             for one in seeds:
                 axis.plot(list(one), list(one.values()), color=colour, alpha=0.3, linewidth=1)
-            steps = sorted(set.intersection(*(set(one) for one in seeds))) if seeds else []
+            steps = sorted(set.intersection(*map(set, seeds)))
             means = [sum(one[step] for one in seeds) / len(seeds) for step in steps]
             axis.plot(steps, means, color=colour, marker="o", markersize=3, label=f"{method} ({len(seeds)})")
         axis.set_title(variant, fontsize=10)
