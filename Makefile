@@ -6,7 +6,7 @@ ARGS ?=
 # A process for each core, up to eight.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 CORE := architecture arguments batches census consistency cuda docs draw_kernel engines fused fuzz kernels launches \
-	masks mix_kernel mixing operators recipes subclasses tables teacher teacher_contexts teacher_updates \
+	masks mix_kernel mixing operators package recipes subclasses tables teacher teacher_contexts teacher_updates \
 	transforms volumes
 
 .PHONY: train test check lint docs bench fuzz census mutants clean

@@ -1,5 +1,6 @@
 """Everything to run on a new card, in under 8 minutes: tests, masks, mixing and a training step.
 
+pip install ".[examples,test]"
 python -m benchmarks.gpu [--help]
 """
 

@@ -1,5 +1,6 @@
 """Masks on a CPU: cowmask, by each of its methods, against other implementations.
 
+pip install ".[examples]"
 python -m benchmarks.masks [--help]
 """
 

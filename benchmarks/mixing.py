@@ -1,5 +1,6 @@
 """Mixing on a CPU: mix and CowMix against torch.where and other libraries' CutMix.
 
+pip install ".[examples]"
 python -m benchmarks.mixing [--help]
 """
 

@@ -1,5 +1,6 @@
 """Training steps of the examples' trainer: a method against supervised learning, and the share of masks and mixing.
 
+pip install ".[examples]"
 python -m benchmarks.training --config.size 180 240 [--help]
 python -m benchmarks.training --method supervised --config.network deeplab2 --config.encoder resnet101 \
     --config.size 321 321 --config.batch-size 1                # time and memory of one method alone

@@ -1,5 +1,6 @@
 """Draw the pictures of the site: those that the gallery names, of how it works, and of the start page.
 
+    pip install ".[docs]"
     python docs/gallery.py FOLDER
 
 The photographs come with scikit-image and are free to use: the astronaut is in the public domain, the cat and the

@@ -1,5 +1,6 @@
 """Propose a range of sigma for cow masks from your own label maps.
 
+pip install ".[examples]"
 python examples/choose_sigma.py LABELS
 python examples/choose_sigma.py CAMVID/trainannot --void 11
 

@@ -1,5 +1,6 @@
 """The trainings behind docs/results: studies of what CowMix gains, and when.
 
+pip install ".[examples]"
 python examples/evidence.py --study scenes-iterations --at-once 2
 python examples/evidence.py --study camvid-iterations --at-once 2 -- --data DIR
 python examples/evidence.py --help

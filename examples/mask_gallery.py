@@ -1,5 +1,6 @@
 """Figure 4 of the paper: cow masks over sigma and proportion; and CowMix beside CutMix on two images.
 
+pip install ".[examples]"
 python examples/mask_gallery.py                                  two built-in street scenes
 python examples/mask_gallery.py a.jpg b.jpg --sigma 4 16
 python examples/mask_gallery.py --help

@@ -1,5 +1,6 @@
 """Figure 1 and section 3.1 of the paper: do distances between neighbouring patches tell where classes meet?
 
+pip install ".[examples]"
 python examples/patch_distance.py                                built-in scenes, seconds
 python examples/patch_distance.py --data DIR --split train --index 120
 python examples/patch_distance.py --help

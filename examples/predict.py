@@ -1,5 +1,6 @@
 """Predict the label maps of new images by a network that a trainer left behind.
 
+pip install ".[examples]"
 python examples/predict.py runs/street/cowmix photos --out predictions
 
 RUN is the folder of a method in a finished run, or the file network.safetensors in it. IMAGES are files, or folders of

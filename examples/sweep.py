@@ -1,5 +1,6 @@
 """One hyper-parameter of a method over a range of values, as in the paper's Figures 8 to 10.
 
+pip install ".[examples]"
 python examples/sweep.py --parameter sigma -- --data DIR --encoder-weights imagenet
 python examples/sweep.py --parameter ema --subsets 1 --at-once 2 --baseline -- --data DIR --encoder-weights FILE
 python examples/sweep.py --help

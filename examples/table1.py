@@ -1,5 +1,6 @@
 """The paper's Table 1: every method on ten subsets of 30 labelled CamVid frames, beside the paper's numbers.
 
+pip install ".[examples]"
 python examples/table1.py -- --data DIR --encoder-weights imagenet
 python examples/table1.py --subsets 3 -- --data DIR --encoder-weights FILE --size 120 160 --iterations 300
 python examples/table1.py --help

@@ -1,5 +1,6 @@
 """The paper's Tables 2 and 5: Cityscapes by number of labelled images and per class, beside the paper's numbers.
 
+pip install ".[examples]"
 python examples/table2.py --deeplab-weights resnet101COCO.pth -- --data DIR
 python examples/table2.py --row unet-supervised unet-cowmix --labelled 100 --seeds 1 -- --data DIR
 python examples/table2.py --help

@@ -1,5 +1,6 @@
 """The paper's Tables 3 and 6: Pascal VOC by number of labelled images and per class, beside the paper's numbers.
 
+pip install ".[examples]"
 python examples/table3.py --deeplab-weights resnet101COCO.pth -- --data DIR
 python examples/table3.py --row unet-supervised unet-cowmix --labelled 100 --seeds 1 -- --data DIR
 python examples/table3.py --help

@@ -1,5 +1,6 @@
 """The paper's Figure 2: consistency regularisation of points in the plane, with and without a gap between the classes.
 
+    pip install ".[examples]"
     python examples/toy2d.py
     python examples/toy2d.py --help
 

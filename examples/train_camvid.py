@@ -1,5 +1,6 @@
 """Semi-supervised segmentation of street scenes by the methods of the paper's Table 1.
 
+pip install ".[examples]"
 python examples/train_camvid.py                                  built-in scenes, a few minutes on a laptop
 python examples/train_camvid.py --data DIR --encoder-weights imagenet
 python examples/train_camvid.py --help

@@ -1,5 +1,6 @@
 """Semi-supervised segmentation of Cityscapes: the paper's Tables 2 and 5, Figure 6.
 
+pip install ".[examples]"
 python examples/train_cityscapes.py --data leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip --labelled 372
 python examples/train_cityscapes.py --data DIR --network deeplab2 --encoder-weights resnet101COCO.pth
 python examples/train_cityscapes.py --data DIR --network deeplab2 --recipe hung

@@ -1,5 +1,6 @@
 """Classify images with few labels: CowMix, CowOut, CutMix, MixUp, or none, supervised and with a mean teacher.
 
+pip install ".[examples]"
 python examples/train_classification.py                          scikit-learn's digits, minutes
 python examples/train_classification.py --trials 12              choose settings on validation images first
 python examples/train_classification.py --data DIR --labelled 1000

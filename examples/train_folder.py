@@ -1,5 +1,6 @@
 """Semi-supervised segmentation of your own images, of which some have a label map.
 
+pip install ".[examples]"
 python examples/train_folder.py --images photos --labels painted
 python examples/train_folder.py --images photos --labels painted --colours colours.txt --size 180 240 --iterations 2000
 python examples/train_folder.py --help

@@ -1,5 +1,6 @@
 """Semi-supervised segmentation of Pascal VOC 2012 with SBD's labels: the paper's Tables 3 and 6, Figure 7.
 
+pip install ".[examples]"
 python examples/train_pascal_voc.py --data VOCtrainval_11-May-2012.tar benchmark.tar --labelled 200
 python examples/train_pascal_voc.py --data DIR --network deeplab2 --encoder-weights resnet101COCO.pth
 python examples/train_pascal_voc.py --data DIR --network deeplab2 --recipe hung

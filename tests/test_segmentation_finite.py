@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from segmentation.campaigns.runner import CampaignError, Job, gather
 from segmentation.config import Config, ConfigError
@@ -93,7 +94,7 @@ def test_the_training_stops_at_once(damage: Damage, number: int, tmp_path: Path)
 
 
 def test_what_the_gradient_scaler_skips_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler = GradScaler("cpu", init_scale=1024.0)
     # accelerate makes a scaler on a GPU only
     monkeypatch.setattr(Accelerator, "scaler", property(lambda _: scaler, lambda *_: None), raising=False)
     trainer = in_iteration(Trainer(replace(TINY, out=tmp_path), street(), "supervised"), 4, spoil_gradient)

@@ -1,4 +1,8 @@
-"""Run all probes and print the page; with --write, write it to a file."""
+"""Run all probes and print the page; with --write, write it to a file.
+
+pip install ".[compare]"
+python -m benchmarks.compare [--help]
+"""
 
 import argparse
 import os
@@ -16,7 +20,7 @@ HEAD = """# Compared with other libraries
 {found}
 
 ```
-pip install "cowmask[compare]"
+pip install ".[compare]"
 PYTHONPATH=FMix python -m benchmarks.compare --write docs/compare.md
 ```
 
@@ -61,7 +65,7 @@ cowmask does masks, mixing and erasing, and nothing else. Take another library, 
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.compare", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, help="where the page goes")
     parser.add_argument("--libraries", nargs="+", choices=NAMES, default=list(NAMES), help="the others are not run")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""CowMix and CowOut as augmentations of kornia (0.9 or newer).
+"""CowMix and CowOut as augmentations of kornia (0.9 or newer; `pip install ".[kornia]"` in a clone).
 
 Put `RandomCowMix` into a sequence, not `cowmask.CowMix`. kornia hands a module that is not its own the image alone: a
 bare `CowMix()` in an `AugmentationSequential` mixes the images and leaves their masks and labels unmixed.

@@ -7,6 +7,8 @@ is passed on.
 
 The images of a sample are its `tv_tensors.Image`s and `Video`s. If it has none, the first pure tensor is the image. A
 video has one mask for all of its frames. For `partner=`, `mask=` and `generator=`, call the classes of `cowmask`.
+
+`pip install ".[torchvision]"` in a clone brings torchvision.
 """
 
 from abc import abstractmethod
