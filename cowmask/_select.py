@@ -11,6 +11,7 @@ from cowmask._backends import use_triton
 from cowmask._operators import operator
 
 Tensors = Sequence[Tensor]
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 def _empty(a: Tensors, b: Tensors, *_: Any) -> list[Tensor]:
@@ -75,7 +76,7 @@ def _by_kernel(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out
 
 def _by_torch(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_roll: int) -> None:
     if not b_roll and not out_roll:
-        torch.where(mask, b, a, out=out)
+        where(mask, b, a, out=out)
         return
     n = len(out)
     # Between these rows, neither index wraps round the end of the batch: slices serve, and no rolled copy is made.
@@ -83,4 +84,13 @@ def _by_torch(out: Tensor, a: Tensor, b: Tensor, mask: Tensor, b_roll: int, out_
         rows, from_b, to_out = (
             slice(first, first + end - start) for first in (start, (start + b_roll) % n, (start + out_roll) % n)
         )
-        torch.where(mask[rows], b[from_b], a[rows], out=out[to_out])
+        where(mask[rows], b[from_b], a[rows], out=out[to_out])
+
+
+def where(mask: Tensor, b: Tensor, a: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return `torch.where(mask, b, a, out=out)`, of uint16, uint32 and uint64, too, which torch 2.11 refuses."""
+    signed = _SIGNED.get(a.dtype)
+    if signed is None:
+        return torch.where(mask, b, a, out=out)
+    out = None if out is None else out.view(signed)
+    return torch.where(mask, b.view(signed), a.view(signed), out=out).view(a.dtype)

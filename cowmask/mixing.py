@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from cowmask._backends import BACKENDS
 from cowmask._checks import arguments, batches
 from cowmask._operators import in_torch_func, operator
-from cowmask._select import select
+from cowmask._select import select, where
 from cowmask._subclasses import like, plain
 
 
@@ -151,7 +151,7 @@ def _mix_labels(x: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
 
 def _where_or_lerp(a: Tensor, b: Tensor, mask: Tensor, out: Tensor | None = None) -> Tensor:
     if mask.dtype == torch.bool:
-        return torch.where(mask, b, a, out=out)
+        return where(mask, b, a, out=out)
     return torch.lerp(a, b, mask.to(a.dtype), out=out)
 
 
