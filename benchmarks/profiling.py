@@ -12,7 +12,7 @@ def share_of_masks(step: Callable[[], object], device: torch.device, steps: int)
     """Return the share of what runs under `record_function("cowmask")` in the device time of a step."""
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):
             with record_function("step"):
                 step()

@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests import interpreter
+
 triton = pytest.importorskip("triton")
-
-
-def version(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(".")[:2]))
-
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
-_TOO_OLD = version(triton.__version__) < (3, 8) and version(np.__version__) >= (2, 4)
-marks = [
-    pytest.mark.cuda if ON_GPU else pytest.mark.skipif(_TOO_OLD, reason="Triton < 3.8 interprets with NumPy < 2.4")
-]
+TOO_OLD = pytest.mark.skipif(interpreter.fails(), reason="Triton < 3.8 interprets with NumPy < 2.4")
+marks = [pytest.mark.cuda if ON_GPU else TOO_OLD]
 
 
 class Spy:
