@@ -38,6 +38,7 @@ FILES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for folder in ("cowmask", "examples", "benchmarks", "docs", "tests")
     for path in (ROOT / folder).rglob("*.py")
+    if "_build" not in path.parts
 }
 COMMANDS = [file for file, source in FILES.items() if "__main__" in source and not file.startswith("tests/")]
 ADAPTERS = [file for file in FILES if re.fullmatch(r"cowmask/integrations/[a-z]+\.py", file)]

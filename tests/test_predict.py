@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -195,11 +196,10 @@ def test_a_loaded_network_exports(tmp_path: Path) -> None:
 
 
 def test_a_loaded_network_exports_to_onnx(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
     network, images = trained().network, torch.rand(2, 3, 64, 96)
     torch.onnx.export(network, (images,), tmp_path / "network.onnx", dynamo=True)
-    session = runtime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     with torch.no_grad():
-        assert np.allclose(found, network(images).numpy(), atol=1e-4)
+        expected = network(images).numpy()
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()  # untrained logits are huge
