@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import cowmask
-from tests.pages import ROOT, run
+from tests.pages import ROOT, blocks, run
 
 DOCS = ROOT / "docs"
 BATCH, CLASSES, SIZE = 4, 5, (16, 24)
@@ -207,3 +207,9 @@ def test_drawings_say_what_they_show(drawing: Any) -> None:
 
 def test_the_citation_is_of_this_version() -> None:
     assert f"\nversion: {cowmask.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_notebook_has_the_code_of_the_start_page() -> None:
+    cells = pytest.importorskip("jupytext").read(DOCS / "start.md").cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert code == [block.code.rstrip() for block in blocks("docs/start.md")]

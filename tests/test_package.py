@@ -7,6 +7,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
+import yaml
 
 from tests.pages import PAGES, ROOT, blocks
 
@@ -102,3 +103,14 @@ def test_a_page_says_what_to_install(page: str) -> None:
     assert not re.search(r"pip install\s[\"']?cowmask", text), "cowmask is in no index"
     needs = set().union(*(imported(block.code) for block in blocks(page)))
     assert needs <= declared(told(text))
+
+
+def test_ci_runs_the_oldest_and_the_newest_torch() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    rows, (oldest,) = job["strategy"]["matrix"]["include"], PROJECT["dependencies"]
+    version = oldest.removeprefix("torch>=")
+    assert [row["torch"] for row in rows] == [f"=={version}.*", f">={version}"]
+    assert rows[0]["python"] == PROJECT["requires-python"].removeprefix(">=")
+    tried = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith("Programming Language")}
+    assert {row["python"] for row in rows} == tried
+    assert job["steps"][-1]["run"] in (ROOT / ".ci/run").read_text().splitlines()
