@@ -159,7 +159,7 @@ def write(out: Path, picture: Picture, prediction: Prediction, trained: Trained)
 def write_classes(out: Path, trained: Trained, pixels: NDArray[np.int64]) -> None:
     """Write what the indices in the label maps mean."""
     out.mkdir(parents=True, exist_ok=True)
-    shares = pixels / max(1, pixels.sum())
+    shares = pixels / np.maximum(1, pixels.sum())
     with (out / "classes.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["index", "class", "colour", "share"])

@@ -303,6 +303,11 @@ def test_the_page_says_of_us_what_probes_say_today(row: Row | Beside) -> None:
         pytest.importorskip(library)
     if row.probe is beside.single_image or (isinstance(row, Row) and row.containers):
         pytest.importorskip("cowmask.integrations.torchvision")
+    if row.probe is step.reads_nothing:
+        try:
+            torch._standard_gamma(torch.ones(1, device="meta"))
+        except NotImplementedError:
+            pytest.skip(f"torch {torch.__version__} draws no gamma numbers without values")
     lines = re.findall(rf"^\| {re.escape(row.title)}(?: \(\d+\))? \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE)
     assert lines == [cell(LIBRARY, row).verdict]
 

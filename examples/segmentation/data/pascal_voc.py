@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,8 +158,9 @@ def _train_label(name: str, voc_train: set[str]) -> str:
 
 def _read_mat(file: Encoded) -> tuple[NDArray[np.uint8], Header]:
     """Return the label map in one of SBD's MATLAB files."""
+    stream: Any = BytesIO(file.content)  # SciPy reads it, though the types of SciPy 1.17 say otherwise
     try:
-        variables = loadmat(BytesIO(file.content), variable_names=["GTcls"])  # type: ignore[arg-type]  # SciPy reads streams
+        variables = loadmat(stream, variable_names=["GTcls"])
     except Exception as error:  # on damaged files SciPy raises almost any exception
         raise DataError(f"{file.where} cannot be read as a MATLAB file: {error}.", where=file.where) from error
     try:
