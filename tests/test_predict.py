@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from PIL.ExifTags import Base
 from safetensors.torch import load_file, save_file
@@ -198,8 +198,7 @@ def test_a_loaded_network_exports(tmp_path: Path) -> None:
 def test_a_loaded_network_exports_to_onnx(tmp_path: Path) -> None:
     network, images = trained().network, torch.rand(2, 3, 64, 96)
     torch.onnx.export(network, (images,), tmp_path / "network.onnx", dynamo=True)
-    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    (found,) = ReferenceEvaluator(str(tmp_path / "network.onnx")).run(None, {"images": images.numpy()})
     with torch.no_grad():
         expected = network(images).numpy()
-    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()  # untrained logits are huge
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()  # random weights give huge outputs
