@@ -35,7 +35,7 @@ class Setting(NamedTuple):
     proportion: tuple[float, float]
 
     def methods(self, triton: bool = False) -> tuple[str, ...]:
-        """Return the methods that draw such masks; of the kernels there is one."""
+        """Return the methods that draw such masks. The kernels know one."""
         if triton:
             return ("spectral",)
         coarse = self.sigma[0] >= 1 and self.sigma[1] <= min(self.size) / 2
