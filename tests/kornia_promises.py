@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 B, SIZE = 4, (24, 32)
 IMAGE = ("input",)
+LABELS = torch.tensor([7, 5, 3, 1])
 
 
 @dataclass(frozen=True)
@@ -380,27 +381,25 @@ def masks_are_mixed_when_chosen_at_random(subject: Subject, kind: str) -> None:
 
 @promise(kinds=["mix"])
 def labels_come_with_their_partners_and_lambda(subject: Subject, kind: str) -> None:
-    numbers, labels = torch.arange(float(B)).view(B, 1, 1, 1).expand(B, 1, *SIZE), torch.tensor([7, 5, 3, 1])
-    shown, mixed = subject.make(kind, [*IMAGE, "class"])(numbers, labels)
-    _check_labels(numbers, shown, labels, mixed)
+    _check_labels(subject.make(kind, [*IMAGE, "class"]))
 
 
 @promise(kinds=["mix"])
 def labels_are_mixed_in_a_sequence(subject: Subject, kind: str) -> None:
-    numbers, labels = torch.arange(float(B)).view(B, 1, 1, 1).expand(B, 1, *SIZE), torch.tensor([7, 5, 3, 1])
-    shown, mixed = subject.sequence(subject.child(kind), data_keys=[*IMAGE, "class"])(numbers, labels)
-    _check_labels(numbers, shown, labels, mixed)
+    _check_labels(subject.sequence(subject.child(kind), data_keys=[*IMAGE, "class"]))
 
 
-def _check_labels(numbers: Tensor, shown: Tensor, labels: Tensor, mixed: Tensor) -> None:
+def _check_labels(augment: nn.Module) -> None:
     """Check labels (B, 3), or (1, B, 3), whose lambda is the partner's share or (RandomCutMixV2) the image's own."""
+    numbers = torch.arange(float(B)).view(B, 1, 1, 1).expand(B, 1, *SIZE)
+    shown, mixed = augment(numbers, LABELS)
     others = 0
     for i, (own, partner, share) in enumerate(mixed.view(B, 3)):
-        assert own == labels[i]
+        assert own == LABELS[i]
         foreign = shown[i][shown[i] != numbers[i]]
         if len(foreign):  # kornia may pair an image with itself
             others += 1
-            assert partner == labels[foreign[0].long()]
+            assert partner == LABELS[foreign[0].long()]
             fraction = torch.tensor(foreign.numel() / shown[i].numel())
             assert torch.isclose(share, fraction) or torch.isclose(share, 1 - fraction)
     assert others
@@ -408,9 +407,8 @@ def _check_labels(numbers: Tensor, shown: Tensor, labels: Tensor, mixed: Tensor)
 
 @promise(kinds=["mix"])
 def labels_of_unmixed_images_stand_twice(subject: Subject, kind: str) -> None:
-    labels = torch.tensor([7, 5, 3, 1])
-    _, mixed = subject.make(kind, [*IMAGE, "class"], p=0.0)(images(), labels)
-    assert torch.equal(mixed.view(B, 3), torch.stack([labels, labels, torch.zeros(B)], 1))
+    _, mixed = subject.make(kind, [*IMAGE, "class"], p=0.0)(images(), LABELS)
+    assert torch.equal(mixed.view(B, 3), torch.stack([LABELS, LABELS, torch.zeros(B)], 1))
 
 
 @promise(kinds=["mix"])
@@ -441,9 +439,8 @@ def inverse_leaves_what_is_erased(subject: Subject, kind: str) -> None:
 
 @promise(kinds=["erase"])
 def labels_pass_an_eraser(subject: Subject, kind: str) -> None:
-    labels = torch.tensor([7, 5, 3, 1])
-    _, out = subject.make(kind, [*IMAGE, "class"])(images(), labels)
-    assert torch.equal(out, labels)
+    _, out = subject.make(kind, [*IMAGE, "class"])(images(), LABELS)
+    assert torch.equal(out, LABELS)
 
 
 @promise("keypoints", "bbox_xyxy", kinds=["erase"])
