@@ -12,7 +12,7 @@ class Row:
     """A feature: every road that it is about should have it."""
 
     title: str
-    probe: Callable[[type[Road]], str]
+    probe: probes.Probe
     about: Callable[[type[Road]], bool]
     enough: bool = False
     """One road of a library is enough."""
@@ -36,22 +36,22 @@ def mixes_labels(road: type[Road]) -> bool:
 
 
 def mixes(road: type[Road]) -> bool:
-    """Take the roads that mix."""
+    """Take the roads that mix, but for those of labels alone."""
     return road.mixes and "maps" in road.takes
 
 
 def selects(road: type[Road]) -> bool:
-    """Take the roads that mix whole pixels."""
+    """Take the roads that mix whole pixels, but for those of labels alone."""
     return mixes(road) and road.selects
 
 
-def masks(road: type[Road]) -> bool:
-    """Take the roads that mix whole pixels, and those that erase."""
-    return road.selects and "maps" in road.takes
+def selects_or_erases(road: type[Road]) -> bool:
+    """Take the roads that mix whole pixels or erase, but for those of labels alone."""
+    return mixes_or_erases(road) and road.selects
 
 
 def mixes_or_erases(road: type[Road]) -> bool:
-    """Take all roads but those for labels alone."""
+    """Take all roads but those of labels alone."""
     return "maps" in road.takes
 
 
@@ -64,10 +64,10 @@ TABLES: dict[str, tuple[Row | Beside, ...]] = {
         Row("Soft labels (B, K)", probes.soft_labels, mixes_labels),
         Row("Labels weighted by the area that was mixed, measured", probes.measured_labels, mixes_labels),
         Row("A second batch as partner", probes.second_batch, mixes),
-        Row("Volumes (B, C, D, H, W), masks in three dimensions", step.volumes, masks, enough=True),
+        Row("Volumes (B, C, D, H, W), masks in three dimensions", step.volumes, selects_or_erases, enough=True),
     ),
     "Masks and randomness": (
-        Row("Masks that are not boxes", probes.any_shape, masks, enough=True),
+        Row("Masks that are not boxes", probes.any_shape, selects_or_erases, enough=True),
         Row("A mask for each image of a batch", probes.each_its_own, selects),
         Row("`p` drawn for each image", probes.p_of_each, mixes),
         Row("A batch of 4, then an odd one of 3", probes.odd_batch, mixes),
@@ -81,7 +81,7 @@ TABLES: dict[str, tuple[Row | Beside, ...]] = {
         Row("Reads nothing back from the device", step.reads_nothing, mixes_or_erases),
         Row("Gradients reach the images", step.gradients, mixes),
         Row("Leaves its inputs as they were", step.inputs_unchanged, mixes_or_erases),
-        Row("uint8 images stay uint8", step.uint8, masks),
+        Row("uint8 images stay uint8", step.uint8, selects_or_erases),
         Row("bfloat16 images stay bfloat16", step.bfloat16, mixes_or_erases),
     ),
     "Containers": (
@@ -89,7 +89,7 @@ TABLES: dict[str, tuple[Row | Beside, ...]] = {
         Row("`tv_tensors.Image` stays one", step.image_types, mixes_or_erases, containers=True),
         Row("`tv_tensors.Mask` is mixed with its image, and stays one", step.mask_types, selects, containers=True),
         Row("MONAI's `MetaTensor` stays one", step.meta_tensors, mixes_or_erases),
-        Row("Videos (B, T, C, H, W), one mask a clip", step.videos, masks, enough=True, containers=True),
+        Row("Videos (B, T, C, H, W), one mask a clip", step.videos, selects_or_erases, enough=True, containers=True),
     ),
     "Beside that": (
         Beside("Single images (C, H, W) are erased from", beside.single_image),

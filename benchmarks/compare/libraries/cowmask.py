@@ -85,18 +85,22 @@ class Adapter(Road):
     def entry(self) -> Callable[..., Any]:
         return getattr(importlib.import_module(ADAPTER), self.name.rpartition(".")[2])
 
+    def made(self) -> Any:
+        """Return the transform."""
+        return self.entry()(**self.arguments)
+
     def call(self, batch: Batch) -> tuple[Callable[..., Any], Sequence[Any]]:
-        return self.entry()(**self.arguments), [*batch.values()]
+        return self.made(), [*batch.values()]
 
     def mapping(self, values: Batch) -> tuple[str, dict[str, Any]]:
         from torchvision import tv_tensors
 
-        return "images", self.entry()(**self.arguments)({**values, "maps": tv_tensors.Mask(values["maps"])})
+        return "images", self.made()({**values, "maps": tv_tensors.Mask(values["maps"])})
 
     def clips(self, videos: Tensor) -> Tensor:
         from torchvision import tv_tensors
 
-        return self.entry()(**self.arguments)(tv_tensors.Video(videos)).as_subclass(Tensor)
+        return self.made()(tv_tensors.Video(videos)).as_subclass(Tensor)
 
 
 class AdaptedCowMix(Adapter):
@@ -110,7 +114,7 @@ class AdaptedCowOut(Adapter):
 
 def erase_one(image: Any) -> Any:
     """Erase from a single image."""
-    return AdaptedCowOut().entry()(**CowOutRoad.arguments)(image)
+    return AdaptedCowOut().made()(image)
 
 
 ROADS = (CowMixRoad, CutMixRoad, MixUpRoad, CowOutRoad, CutOutRoad)

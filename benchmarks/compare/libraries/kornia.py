@@ -31,9 +31,9 @@ class Augmentation(Road):
         return self.made(batch), [*batch.values()]
 
     def twice(self, batch: Batch, other: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
-        transform = self.made(batch)
-        one = self.result(transform(*batch.values()), batch)
-        return one, self.result(transform(*other.values(), params=transform._params), other)
+        (transform, values), (_, others) = self.call(batch), self.call(other)
+        one = self.result(transform(*values), batch)
+        return one, self.result(transform(*others, params=transform._params), other)
 
     def clips(self, videos: Tensor) -> Tensor:
         made = self.made({"images": videos})
@@ -80,12 +80,6 @@ class RandomTransplantation(Augmentation):
     def result(self, out: Any, batch: Batch) -> dict[str, Any]:
         found = dict(zip(self.typed(batch), out, strict=True))
         return {name: found[name] for name in batch}
-
-    def twice(self, batch: Batch, other: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
-        ones, twos = self.typed(batch), self.typed(other)
-        transform = self.made(ones)
-        one = self.result(transform(*ones.values()), batch)
-        return one, self.result(transform(*twos.values(), params=transform._params), other)
 
     def mapping(self, values: Batch) -> tuple[str, dict[str, Any]]:
         images, made = values["images"], self.made({"images": values["images"], "maps": values["maps"]})

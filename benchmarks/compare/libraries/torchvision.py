@@ -39,8 +39,7 @@ class Mixing(Road):
     def twice(self, batch: Batch, other: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
         transform, labels = self.made(), torch.arange(len(batch["images"]))
         drawn = transform.make_params([batch["images"]]) | {"labels": labels, "batch_size": len(labels)}
-        one, two = ({"images": transform.transform(values["images"], drawn)} for values in (batch, other))
-        return one, two
+        return replayed(transform, drawn, batch), replayed(transform, drawn, other)
 
     def mapping(self, values: Batch) -> tuple[str, dict[str, Any]]:
         return "images", self.made()({name: values[name] for name in ("images", "labels", "name")})
@@ -70,11 +69,15 @@ class RandomErasing(Road):
     def twice(self, batch: Batch, other: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
         transform = v2.RandomErasing(p=1)
         drawn = transform.make_params([batch["images"]])
-        one, two = ({"images": transform.transform(values["images"], drawn)} for values in (batch, other))
-        return one, two
+        return replayed(transform, drawn, batch), replayed(transform, drawn, other)
 
     def mapping(self, values: Batch) -> tuple[str, dict[str, Any]]:
         return "images", v2.RandomErasing(p=1)({name: values[name] for name in ("images", "labels", "name")})
+
+
+def replayed(transform: Any, drawn: dict[str, Any], batch: Batch) -> dict[str, Any]:
+    """Change the images of a batch by parameters that were drawn before."""
+    return {"images": transform.transform(batch["images"], drawn)}
 
 
 def as_types(batch: Batch) -> dict[str, Any]:
