@@ -91,8 +91,8 @@ class Mixer(Transform):
             generator: Source of randomness, on the device of the images. None takes torch's default generator.
 
         Returns:
-            New tensors, as many as came. That is one tensor, or a tuple. Each has the type of the tensor that it
-            replaces (a tv_tensor stays one). Labels (B,) become plain (B, num_classes).
+            A new tensor, or a tuple of as many as came. Each has the type of the tensor that it replaces (a tv_tensor
+            stays one). Labels (B,) become plain (B, num_classes).
 
         Raises:
             TypeError, ValueError: A tensor has the wrong type or shape.

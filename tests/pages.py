@@ -39,7 +39,7 @@ def run(page: str, names: dict[str, Any], *sections: str) -> dict[str, Any]:
     Args:
         page: The page's path in the repository.
         names: What the blocks take for granted.
-        sections: Headings. None runs all blocks.
+        sections: Headings. Without any, all blocks run.
     """
     chosen = [block for block in blocks(page) if not sections or block.section in ("", *sections)]
     assert {block.section for block in chosen} >= set(sections), f"{page} has no code under {sections}"

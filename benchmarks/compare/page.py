@@ -11,7 +11,6 @@ from benchmarks.compare.cells import Cell
 from cowmask import __version__
 
 WIDTH = 118
-FOUND = "What cowmask and other libraries of augmentations do, found by running them"
 NAMES = {
     "cowmask": "cowmask",
     "torchvision": "torchvision",
@@ -27,7 +26,8 @@ Found = Mapping[str, Mapping[str, Mapping[str, Cell]]]
 
 def render(found: Found, head: str, foot: str) -> str:
     """Return the page; its first paragraph stands where `head` has {found}."""
-    parts = [head.replace("{found}", _wrapped(f"{FOUND} on {date.today()}: {_versions()}.", ""))]
+    first = "What cowmask and other libraries of augmentations do, found by running them"
+    parts = [head.replace("{found}", _wrapped(f"{first} on {date.today()}: {_versions()}.", ""))]
     number = 0
     for title, rows in found.items():
         lines = [f"## {title}\n", f"| | {' | '.join(NAMES.values())} |", "|---" * (len(NAMES) + 1) + "|"]

@@ -186,7 +186,7 @@ def _labelled(road: type[Road]) -> dict[str, Tensor]:
         road()(batch)
     except Exception:
         return {"images": images()}
-    return {"images": images(), "labels": labels()}
+    return {"images": images(), "labels": labels()}  # made anew, since some roads write into their batch
 
 
 def _first_tensor(values: Any) -> Tensor:

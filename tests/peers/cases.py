@@ -70,7 +70,7 @@ def images(shape: tuple[int, ...] = SIZE, dtype: torch.dtype = torch.float32) ->
 
 
 def shares(mixed: Tensor) -> Tensor:
-    """Return how much (B,) of what was made by `images` came from the image before."""
+    """Return the share (B,) of each image that came from the one before, of images that `images` made."""
     own = 8 * torch.arange(1, len(mixed) + 1)
     return (mixed.double().flatten(1).mean(1) - own) / (own.roll(1) - own)
 
