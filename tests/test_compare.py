@@ -1,6 +1,7 @@
 """The comparison with other libraries: that its probes can say no, and that the page is what they say."""
 
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -155,9 +156,14 @@ def test_a_probe_says_yes_and_no(
 ) -> None:
     if probe in NEEDS:
         pytest.importorskip(NEEDS[probe])
+    check_answers(probe, right, wrong)
+
+
+def check_answers(probe: Callable[[Any], str], right: Any, wrong: dict[str, Any]) -> None:
+    """Check that a probe says yes to what is right, and no to what is wrong, for its reason."""
     assert answer(partial(probe, right)).verdict == "yes"
-    for reason, road in wrong.items():
-        found = answer(partial(probe, road))
+    for reason, faulty in wrong.items():
+        found = answer(partial(probe, faulty))
         assert found.verdict == "no", reason
         assert reason in found.reason
 
@@ -260,11 +266,7 @@ BESIDE: list[tuple[Callable[[Library], str], Library, dict[str, Library]]] = [
 def test_a_probe_of_a_library_says_yes_and_no(
     probe: Callable[[Library], str], right: Library, wrong: dict[str, Library]
 ) -> None:
-    assert answer(partial(probe, right)).verdict == "yes"
-    for reason, library in wrong.items():
-        found = answer(partial(probe, library))
-        assert found.verdict == "no", reason
-        assert reason in found.reason
+    check_answers(probe, right, wrong)
 
 
 def test_a_cell_is_of_all_roads() -> None:
@@ -280,7 +282,7 @@ def test_a_cell_is_of_all_roads() -> None:
 
 
 def test_a_library_that_is_not_there_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "benchmarks.compare.libraries.fmix", None)
+    monkeypatch.setitem(sys.modules, "benchmarks.compare.libraries.fmix", None)
     found = cell(load("fmix"), next(iter(TABLES.values()))[0])
     assert found.verdict == "not run"
 
