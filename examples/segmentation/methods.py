@@ -1,4 +1,4 @@
-"""The methods of the paper's tables: what each does with unlabelled images. `__init__.py` says how to add one."""
+"""The methods of the paper's tables: what each does with unlabelled images. CONTRIBUTING.md says how to add one."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -102,7 +102,7 @@ class Choice:
         self.mixes = any(choice.mixes for choice in choices)
 
     def __call__(self, batch: Taught, partner: Taught | None = None) -> Perturbed:
-        """Perturb the whole batch by one of them."""
+        """Perturb the whole batch by one of the choices."""
         return self._choices[int(torch.randint(len(self._choices), ()))](batch, partner)
 
 
