@@ -108,9 +108,14 @@ def read(path: Path) -> Records:
     return records
 
 
+def select(records: Records, variant: str, method: str) -> Records:
+    """Return the records of one method in one variant."""
+    return [one for one in records if (one["variant"], one["method"]) == (variant, method)]
+
+
 def scores_of(records: Records, variant: str, method: str) -> dict[int, float]:
     """Return the test mIoU by seed."""
-    return {one["seed"]: one["miou"] for one in records if (one["variant"], one["method"]) == (variant, method)}
+    return {one["seed"]: one["miou"] for one in select(records, variant, method)}
 
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:
@@ -150,8 +155,7 @@ def show(options: Options, study: Study) -> None:
         variant: {
             method: [
                 {int(step): score for step, score in one["validation"].items()}
-                for one in records
-                if (one["variant"], one["method"]) == (variant, method)
+                for one in select(records, variant, method)
             ]
             for method in study.methods
         }

@@ -51,7 +51,7 @@ def values_of(arrangement: Arrangement, method: Method) -> dict[str, tuple[Any, 
 def trials(arrangement: Arrangement, method: Method, n: int) -> list[Settings]:
     """Deal out n settings to try: of each setting, every value equally often (if n is a multiple of their number).
 
-    Of 1,000 ways to deal them out, it is the first that repeats the fewest.
+    Of 1,000 deals, the first that repeats the fewest settings is returned.
     """
     return max((_dealt(values_of(arrangement, method), n, seed) for seed in range(1000)), key=lambda one: len(set(one)))
 

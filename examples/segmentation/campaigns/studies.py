@@ -34,12 +34,13 @@ class Study:
     """Trainings that differ in a few options.
 
     Args:
-        question: What they tell.
+        question: What the trainings tell.
         common: Arguments of all trainings.
         variants: Arguments of each variant, by name.
         methods: What is trained in each variant.
-        seeds: What is repeated; on CamVid a seed is also the number of the subset of 30 labelled frames.
-        camvid: Whether the images are CamVid's, else they are the built-in scenes.
+        seeds: Each variant is trained by each method once a seed. On CamVid a seed is also the number of the subset of
+            30 labelled frames.
+        camvid: Whether the images are CamVid's; else they are the built-in scenes.
     """
 
     question: str
