@@ -115,12 +115,12 @@ def print_plan(options: Options, data: Dataset, jobs: Sequence[Job], total: int)
 
 
 def chosen_settings(options: Options, trainings: Trainings, jobs: Sequence[Job]) -> tuple[list[Job], list[list[Trial]]]:
-    """Give each job the best settings of its trials, or leave it those found on the digits; return the trials, too."""
+    """Give each job the best settings of its trials, or those found on the digits; return each job's trials, too."""
     if not options.trials:
         return list(jobs), []
-    every = [tried(trainings, job, trials(job.arrangement, job.method, options.trials), TRIAL_SEEDS) for job in jobs]
-    best = [max(group, key=lambda trial: trial.mean).settings for group in every]
-    return [replace(job, settings=settings) for job, settings in zip(jobs, best, strict=True)], every
+    groups = [tried(trainings, job, trials(job.arrangement, job.method, options.trials), TRIAL_SEEDS) for job in jobs]
+    best = [max(group, key=lambda trial: trial.mean).settings for group in groups]
+    return [replace(job, settings=settings) for job, settings in zip(jobs, best, strict=True)], groups
 
 
 def runs_on_test(options: Options, trainings: Trainings, jobs: Sequence[Job], labelled: int) -> report.Runs:
@@ -144,19 +144,19 @@ def main(options: Options) -> None:
     print_plan(options, data, jobs, total)
     with tqdm(total=total, disable=None) as bar:
         trainings = Trainings(options.out / "trainings.json", data, bar.update)
-        jobs, every = chosen_settings(options, trainings, jobs)
+        jobs, groups = chosen_settings(options, trainings, jobs)
         runs = {n: runs_on_test(options, trainings, jobs, n) for n in options.labelled}
     summaries = {n: report.summaries(scores) for n, scores in runs.items()}
     for n, content in summaries.items():
         title = f"{data.name}, {n} of {len(data.train):,} training images labelled: test accuracy, %"
         Console().print(report.table(content, title))
     path = options.out / "metrics.json"
-    write_whole(path, json.dumps(metrics(options, data, jobs, every, summaries), indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(metrics(options, data, jobs, groups, summaries), indent=1, allow_nan=False) + "\n")
     print(f"Written: {path}.")
 
 
 def metrics(
-    options: Options, data: Dataset, jobs: Sequence[Job], every: Sequence[Sequence[Trial]], summaries: dict[int, Any]
+    options: Options, data: Dataset, jobs: Sequence[Job], groups: Sequence[Sequence[Trial]], summaries: dict[int, Any]
 ) -> dict[str, Any]:
     """Gather options, settings, trials and scores for metrics.json, without the user's paths."""
     kept = {name: value for name, value in asdict(options).items() if name not in ("data", "out")}
@@ -167,7 +167,7 @@ def metrics(
         "settings": {f"{job.arrangement}, {job.method}": used(job, job.settings) for job in jobs},
         "trials": {
             f"{job.arrangement}, {job.method}": [[used(job, one.settings), one.accuracies] for one in group]
-            for job, group in zip(jobs, every, strict=False)  # there may be none
+            for job, group in zip(jobs, groups, strict=False)  # there may be none
         },
         "test": summaries,
     }

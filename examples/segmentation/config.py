@@ -45,7 +45,7 @@ class Config:
     """Change the colours of four training images in five: brightness, contrast and saturation by factors of up to 1
     plus or minus this strength, the hue by up to half of it, in turns."""
     student_colour: float = 0.0
-    """The same for the unlabelled images that the student sees; the teacher does not see this change."""
+    """As --colour, for the unlabelled images that the student sees; the teacher does not see this change."""
     recipe: Literal["default", "paper", "hung"] = "default"
     """paper: the paper's iterations, batch and learning rate, the default for Cityscapes and Pascal VOC. hung: those of
     Hung et al. (2018)."""
