@@ -5,6 +5,8 @@
 
 The photographs come with scikit-image and are free to use: the astronaut is in the public domain, the cat and the
 coffee are CC0.
+
+README shows a copy of strip.webp, docs/images/strip.webp, since a page outside of the site finds no built pictures.
 """
 
 import re
