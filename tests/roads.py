@@ -1,7 +1,7 @@
 """Roads as benchmarks.compare has them, each with one fault that a probe has to find (or, where it says so, none)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -110,14 +110,20 @@ class Reads(Broken):
         return out | {"images": out["images"] * out["images"].max().item()}
 
 
-@operator("reads_a_value(Tensor x) -> Tensor", torch.empty_like)
-def reads_a_value(x: Tensor) -> Tensor:
-    return x * x.max().item()
+@cache
+def reader() -> Callable[[Tensor], Tensor]:
+    """Return an operator that reads a value; it is registered once, and pytest imports this module twice."""
+
+    @operator("reads_a_value(Tensor x) -> Tensor", torch.empty_like)
+    def reads_a_value(x: Tensor) -> Tensor:
+        return x * x.max().item()
+
+    return reads_a_value
 
 
 class ReadsInside(Broken):
     def broken(self, out: dict[str, Any], _: Batch) -> dict[str, Any]:
-        return out | {"images": reads_a_value(out["images"])}
+        return out | {"images": reader()(out["images"])}
 
 
 class InPlace(Broken):

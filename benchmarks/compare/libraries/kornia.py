@@ -31,6 +31,7 @@ class Augmentation(Road):
         return self.made(batch), [*batch.values()]
 
     def twice(self, batch: Batch, other: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+        transform: Any
         (transform, values), (_, others) = self.call(batch), self.call(other)
         one = self.result(transform(*values), batch)
         return one, self.result(transform(*others, params=transform._params), other)
