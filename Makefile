@@ -18,7 +18,7 @@ train: $(READY)  ## run the main example; ARGS="--data DIR ..." for your own, AR
 test: $(READY)  ## run all tests; ARGS="-k masks" for some
 	$(PYTEST) $(ARGS)
 
-check: lint  ## lint, and the tests of cowmask alone, in about a minute
+check: lint  ## lint, and the tests of cowmask alone
 	$(PYTEST) cowmask $(CORE:%=tests/test_%.py) $(ARGS)
 
 lint: $(READY)  ## style and types

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_progress
-from segmentation.campaigns.runner import Job, summarise
+from segmentation.campaigns.runner import CampaignError, Job, summarise
 from segmentation.campaigns.studies import STUDIES, Study
 from segmentation.storage import write_whole
 
@@ -46,6 +46,11 @@ class Options:
     """Folder of the trainings, STUDY/VARIANT/METHOD/SEED."""
     results: Path = Path("docs/results")
     """Folder of STUDY.json and STUDY.png."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        if self.at_once < 1 or (self.seeds is not None and self.seeds < 1):
+            raise CampaignError("--at-once and --seeds must be at least 1.")
 
 
 class Difference(NamedTuple):

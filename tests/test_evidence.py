@@ -12,6 +12,7 @@ import pytest
 
 import evidence
 from evidence import Difference, Options, difference
+from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES
 from segmentation.config import parse
 from segmentation.presets import camvid
@@ -119,3 +120,9 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: str, tmp_path: Pat
 def test_the_page_of_results_has_the_tables_of_the_records(name: str) -> None:
     records = evidence.read(RESULTS / f"{name}.json")
     assert not records or evidence.table(STUDIES[name], records) in (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("option", ["at_once", "seeds"])
+def test_counts_are_at_least_one(option: str) -> None:
+    with pytest.raises(CampaignError, match="must be at least 1"):
+        Options(study="scenes-iterations", **{option: 0})  # type: ignore[arg-type]

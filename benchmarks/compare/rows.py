@@ -98,7 +98,7 @@ TABLES: dict[str, tuple[Row | Beside, ...]] = {
         Beside("Bounding boxes follow what is mixed or erased", beside.boxes_follow),
         Beside("Key points follow what is erased", beside.points_follow),
         Beside("Rotation, as one of the geometric transforms", beside.rotates),
-        Beside("Bounding boxes turn with it", beside.boxes_turn),
+        Beside("Bounding boxes turn with the image", beside.boxes_turn),
         Beside("Transforms (public classes)", beside.all_transforms, counts=True),
         Beside("Transforms that mix images", beside.mixing_transforms, counts=True),
         Beside("Packages required", beside.requirements, counts=True),

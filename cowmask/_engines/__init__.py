@@ -1,4 +1,4 @@
-"""Three ways to draw masks of one distribution, one file each with one entry `draw(out, ...)`.
+"""Ways to draw masks of one distribution, one file each with one entry `draw(out, ...)`.
 
 definition  what a cow mask is, and what an engine is told about a batch
 direct      blurs noise, as Listing 1 does
