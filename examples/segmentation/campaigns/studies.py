@@ -1,5 +1,6 @@
 """The studies of docs/results: which trainings answer which question."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,24 +9,10 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.runner import Job
 from segmentation.methods import MethodName
 
-PAIR: tuple[MethodName, ...] = ("supervised", "cowmix")
-TRIPLE: tuple[MethodName, ...] = (*PAIR, "full")
+TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
 LITE0 = ("--encoder", "tu-tf_efficientnet_lite0", "--encoder-weights", "lite0")
 SCENES = ("--labelled", "30", "--checkpoint-every", "300")
-CAMVID = (
-    *LITE0,
-    "--sigma",
-    "8",
-    "32",
-    "--decoder-channels",
-    "128",
-    "64",
-    "32",
-    "16",
-    "16",
-    "--checkpoint-every",
-    "250",
-)
+CAMVID = (*LITE0, *shlex.split("--sigma 8 32 --decoder-channels 128 64 32 16 16 --checkpoint-every 250"))
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
 
 
