@@ -34,7 +34,7 @@ Records = list[dict[str, Any]]  # a training each: variant, method, seed and wha
 class Options:
     """Options of a study; options of the trainings follow --."""
 
-    study: Literal["scenes-iterations", "camvid-iterations", "scenes-beyond"]
+    study: Literal["scenes-iterations", "camvid-iterations", "scenes-beyond", "camvid-supervised-trials"]
     """What to train; see segmentation/campaigns/studies.py."""
     at_once: int = 1
     """Trainings to run at the same time, on shared cores or a shared GPU."""

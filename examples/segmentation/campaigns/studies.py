@@ -13,7 +13,9 @@ TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
 LITE0 = ("--encoder", "tu-tf_efficientnet_lite0", "--encoder-weights", "lite0")
 SCENES = ("--labelled", "30", "--checkpoint-every", "300")
 CAMVID = (*LITE0, *shlex.split("--sigma 8 32 --decoder-channels 128 64 32 16 16 --checkpoint-every 250"))
+SMALL = ("--size", "120", "160")  # CamVid's images at a third of their sides
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
+TRIALS = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ BEYOND = {
     "mixed with labelled images, recoloured": ("--mix-labelled", "--student-colour", "0.5"),
 }
 
+SUPERVISED_TRIALS = {
+    "scales 0.75-1.5": SCALED,
+    "flips alone": FLIPS,
+    "scales 0.5-2": ("--scale", "0.5", "2"),
+    "colours": (*SCALED, "--colour", "0.5"),
+    "learning rate 0.0003": (*SCALED, "--learning-rate", "3e-4"),
+    "learning rate 0.003": (*SCALED, "--learning-rate", "3e-3"),
+    "encoder's rate a tenth": (*SCALED, "--encoder-rate", "0.1"),
+}
+
 STUDIES = {
     "scenes-iterations": Study(
         "Does CowMix gain over supervised training, also where that is scaled at random, and does the gain grow?",
@@ -80,7 +92,7 @@ STUDIES = {
     ),
     "camvid-iterations": Study(
         "The same on CamVid, 160x120.",
-        (*CAMVID, "--size", "120", "160"),
+        (*CAMVID, *SMALL),
         _long((10_000,)),
         TRIPLE,
         range(3),
@@ -92,5 +104,13 @@ STUDIES = {
         BEYOND,
         ("cowmix",),
         range(3),
+    ),
+    "camvid-supervised-trials": Study(
+        "What makes supervised training on CamVid, 160x120, better on the validation split?",
+        TRIALS,
+        SUPERVISED_TRIALS,
+        ("supervised",),
+        (9,),
+        camvid=True,
     ),
 }
