@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_progress
 from segmentation.campaigns.runner import CampaignError, Job, summarise
-from segmentation.campaigns.studies import STUDIES, Study
+from segmentation.campaigns.studies import STUDIES, Study, StudyName
 from segmentation.storage import write_whole
 
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
@@ -34,7 +34,7 @@ Records = list[dict[str, Any]]  # a training each: variant, method, seed and wha
 class Options:
     """Options of a study; options of the trainings follow --."""
 
-    study: Literal["scenes-iterations", "camvid-iterations", "scenes-beyond", "camvid-supervised-trials"]
+    study: StudyName
     """What to train; see segmentation/campaigns/studies.py."""
     at_once: int = 1
     """Trainings to run at the same time, on shared cores or a shared GPU."""
@@ -133,22 +133,33 @@ def difference(better: dict[int, float], worse: dict[int, float]) -> Difference 
 
 
 def table(study: Study, records: Records) -> str:
-    """Lay out scores, gain over supervised training and share of the gap as Markdown."""
-    is_compared = "supervised" in study.methods
+    """Lay out scores and gains as Markdown.
+
+    With supervised training among the methods, a gain is over it, and comes with its share of the gap to full. Else a
+    gain is over the first variant.
+    """
     first = next(iter(study.variants))
-    gain = "CowMix - supervised" if is_compared else f"CowMix - {first}"
-    lines = [["", *study.methods, gain, *(["of the gap"] if "full" in study.methods else [])]]
-    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
+    is_compared = "supervised" in study.methods[:-1]
+    gaining = [method for method in study.methods if not is_compared or method not in ("supervised", "full")]
+    gains = [f"{method} - {'supervised' if is_compared else first}" for method in gaining]
+    has_gap = is_compared and "full" in study.methods
+    header = ["", *study.methods]
+    for gain in gains:
+        header += [gain, "of the gap"] if has_gap else [gain]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for variant in study.variants:
         scores = {method: scores_of(records, variant, method) for method in study.methods}
         if not any(scores.values()):
             continue
         cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
-        base = scores["supervised"] if is_compared else scores_of(records, first, "cowmix")
-        gained = None if variant == first and not is_compared else difference(scores["cowmix"], base)
-        gap = difference(scores["full"], base) if "full" in scores else None
-        share = f"{100 * gained.mean / gap.mean:.0f}%" if gained and gap and gap.mean > 0 else ""
-        lines.append([variant, *cells, str(gained or ""), *([share] if "full" in scores else [])])
+        for method in gaining:
+            base = scores["supervised"] if is_compared else scores_of(records, first, method)
+            gained = difference(scores[method], base) if is_compared or variant != first else None
+            cells.append(str(gained or ""))
+            if has_gap:
+                gap = difference(scores["full"], base)
+                cells.append(f"{100 * gained.mean / gap.mean:.0f}%" if gained and gap and gap.mean > 0 else "")
+        lines.append([variant, *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

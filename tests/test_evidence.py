@@ -13,7 +13,7 @@ import pytest
 import evidence
 from evidence import Difference, Options, difference
 from segmentation.campaigns.runner import CampaignError
-from segmentation.campaigns.studies import STUDIES
+from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.config import parse
 from segmentation.presets import camvid
 from tests.test_campaign import is_shaded
@@ -107,7 +107,7 @@ def test_differences_are_between_the_same_seeds() -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_trainer_takes_the_arguments_of_every_study(name: str, tmp_path: Path) -> None:
+def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_path: Path) -> None:
     trainings = list(STUDIES[name].trainings(tmp_path, ["--data", "camvid"] if STUDIES[name].camvid else []))
     assert len({job.folder for _, job in trainings}) == len({key for key, _ in trainings}) == len(trainings)
     for (_, method, seed), job in trainings:
@@ -117,7 +117,7 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_page_of_results_has_the_tables_of_the_records(name: str) -> None:
+def test_the_page_of_results_has_the_tables_of_the_records(name: StudyName) -> None:
     records = evidence.read(RESULTS / f"{name}.json")
     assert not records or evidence.table(STUDIES[name], records) in (RESULTS / "README.md").read_text()
 

@@ -1,6 +1,6 @@
 """Pictures of a run: the methods' predictions for a few images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -45,16 +45,37 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
         predictions: By method, class maps (H, W) by index in the test set; all methods have the same indices.
         config: Size, sigma and seed of the masks. Images of other sizes are cut to their middle before mixing.
     """
-    chosen = sorted(next(iter(predictions.values())))
-    images = [data.test.image(i).float() / 255 for i in chosen]
-    columns = {"image": [_rgb(image) for image in images]}
+    images = [data.test.image(i).float() / 255 for i in sorted(next(iter(predictions.values())))]
+    mixed = {}
     if len(images) > 1:
         middles = torch.stack([center_crop(image, list(config.size)) for image in images])
         cowmix = CowMix(sigma=config.mask_sigma)
         mask = cowmix.sample(middles, torch.Generator().manual_seed(config.seed))
-        columns["mixed image"] = [_rgb(image) for image in cowmix(middles, mask=mask)]
-        columns["cow mask"] = [_rgb(one) for one in mask]
-    truth = [data.test.label(i) for i in chosen]
+        mixed["mixed image"] = [_rgb(image) for image in cowmix(middles, mask=mask)]
+        mixed["cow mask"] = [_rgb(one) for one in mask]
+    save_predictions(path, data, predictions, mixed)
+
+
+def save_predictions(
+    path: Path,
+    data: Dataset,
+    predictions: Mapping[str, Mapping[int, Tensor]],
+    more: Mapping[str, Sequence[np.ndarray]],
+    notes: Mapping[int, str] | None = None,
+) -> None:
+    """Draw image, truth and predictions for some test images, a row for each.
+
+    Args:
+        path: PNG to write.
+        data: Its test set has the images.
+        predictions: By title, class maps (H, W) by index in the test set, in the order of the rows; all titles have the
+            same indices.
+        more: By title, pictures (H, W, 3) in [0, 1] for columns beside the images, in the order of the rows.
+        notes: What is written left of some rows, by index.
+    """
+    chosen = list(next(iter(predictions.values())))
+    images, truth = [data.test.image(i).float() / 255 for i in chosen], [data.test.label(i) for i in chosen]
+    columns = {"image": [_rgb(image) for image in images], **more}
     columns["truth"] = [colour_labels(label, data) for label in truth]
     columns |= {name: [colour_labels(maps[i], data) for i in chosen] for name, maps in predictions.items()}
 
@@ -76,7 +97,10 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
         column[0].set_title(title)
         for axis, picture in zip(column, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
-            axis.axis("off")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+    for axis, index in zip(axes[:, 0], chosen, strict=True):
+        axis.set_ylabel((notes or {}).get(index, ""))
     figure.legend(handles=handles, loc="outside lower center", ncols=per_line, frameon=False)
     figure.savefig(path, dpi=140)  # pictures of 300 pixels
     plt.close(figure)

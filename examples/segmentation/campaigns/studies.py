@@ -4,10 +4,13 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.runner import Job
 from segmentation.methods import MethodName
+
+StudyName = Literal["scenes-iterations", "camvid-iterations", "scenes-beyond", "camvid-supervised-trials"]
 
 TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
 LITE0 = ("--encoder", "tu-tf_efficientnet_lite0", "--encoder-weights", "lite0")
@@ -82,7 +85,7 @@ SUPERVISED_TRIALS = {
     "encoder's rate a tenth": (*SCALED, "--encoder-rate", "0.1"),
 }
 
-STUDIES = {
+STUDIES: dict[StudyName, Study] = {
     "scenes-iterations": Study(
         "Does CowMix gain over supervised training, also where that is scaled at random, and does the gain grow?",
         SCENES,
