@@ -80,6 +80,7 @@ def record(variant: str, method: str, seed: int, job: Job) -> dict[str, Any] | N
         "miou": _percent(scores["miou"]),
         "student": _percent(scores["student_miou"]),
         "iou": {name: _percent(share) for name, share in scores["iou"].items()},
+        "groups": {name: _percent(share) for name, share in scores.get("groups", {}).items()},
         "validation": {line["step"]: _percent(float(line["value"])) for line in logged},
         "seconds": report["seconds"][method],
         "torch": report["torch"],

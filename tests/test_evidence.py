@@ -26,7 +26,7 @@ option = dict(zip(words, words[1:]))
 out, method, seed = pathlib.Path(option["--out"]), option["--method"], int(option["--seed"])
 score = {"supervised": 0.4, "cowmix": 0.45, "full": 0.6}[method] + seed / 100
 score += (0.02 if method == "cowmix" and seed else 0) + (0.1 if "--iterations" in option else 0)
-scores = {"miou": score, "student_miou": 0.1, "iou": {"sky": 0.5, "sea": None}}
+scores = {"miou": score, "student_miou": 0.1, "iou": {"sky": 0.5, "sea": None}, "groups": {"Main Street": 0.7}}
 (out / method).mkdir()
 lines = ["step,name,value", "10,val/miou_teacher,0.3", "10,loss/supervised,7", "20,val/miou_teacher,0.35"]
 (out / method / "log.csv").write_text("\\n".join(lines) + "\\n")
@@ -73,6 +73,7 @@ def test_records_and_tables(
         "miou": 45.0,
         "student": 10.0,
         "iou": {"sky": 50.0, "sea": None},
+        "groups": {"Main Street": 70.0},
         "validation": {"10": 30.0, "20": 35.0},
         "seconds": 61.4,
         "torch": "2.11",

@@ -41,6 +41,8 @@ def test_camvid_is_read_as_it_lies(tree: Path) -> None:
     assert (labels[stored < 11] == stored[stored < 11]).all()
     frame = pixels_of(next((tree / "test").glob("frame1.*")))
     assert (data.test.image(1).permute(1, 2, 0).numpy() == frame).all()
+    assert data.group is not None
+    assert [data.group(name) for name in ("Seq05VD_f00000", "0001TP_008550")] == ["Seq05VD", "0001TP"]
 
 
 def test_labels_are_resized_without_blending(tree: Path) -> None:

@@ -1,6 +1,7 @@
 """examples/segmentation/evaluation.py: scores, windows, and memory."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,22 @@ def test_scores_at_the_size_trained_on_and_at_the_published_one() -> None:
     assert both.scores == found.scores
     assert both.full is not None
     assert both.full.per_class[0] == pytest.approx(0.8)
+
+
+def test_images_of_a_group_are_scored_by_themselves_too() -> None:
+    half = [torch.full((3, 32, 32), value, dtype=torch.uint8) for value in (0, 255)]
+    split = MadeSplit(5, lambda index: half[index % 4 == 1], numbered(5, (32, 32)).label)
+    streets = dict(zip(split.names, ("b", "a", "b", "a", "b"), strict=True))
+    grouped = replace(dataset(split), group=streets.__getitem__)
+    config, accelerator = Config(size=(32, 32)), Accelerator(cpu=True)
+    found = evaluate(Redness(), grouped, split, config, accelerator)
+    # Labels are 1 and 3 in a, where 1 and 0 are predicted; 0, 2 and 0 in b, where only 0 is.
+    assert list(found.groups) == ["a", "b"]
+    assert found.groups["a"].per_class == pytest.approx([0, 1, float("nan"), 0], nan_ok=True)
+    assert found.groups["b"].per_class == pytest.approx([2 / 3, float("nan"), 0, float("nan")], nan_ok=True)
+    alone = evaluate(Redness(), dataset(split), split, config, accelerator)
+    assert alone.groups == {}
+    assert found.scores == alone.scores
 
 
 def test_images_of_any_size_are_scored_as_they_are() -> None:

@@ -24,7 +24,7 @@ from segmentation.presets import CITYSCAPES, PASCAL_VOC
 from segmentation.run import shares_of_gap
 from segmentation.trainer import Trainer
 from tests.forked import run_script
-from tests.miniature import make_cityscapes, make_pascal_voc, pack
+from tests.miniature import make_camvid, make_cityscapes, make_pascal_voc, pack
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 UNET: dict[str, Any] = {
@@ -133,6 +133,15 @@ def test_cityscapes_by_command(tree: Path, tmp_path: Path) -> None:
         assert 0 <= scores["full_resolution"]["miou"] <= 1
     with Image.open(tmp_path / "panel.png") as panel:
         assert panel.width > 1000
+
+
+def test_camvid_by_command_is_also_scored_by_street(tmp_path: Path) -> None:
+    make_camvid(tmp_path / "data")
+    done = run("train_camvid.py", tmp_path / "out", data=str(tmp_path / "data"), size="32 64", method="cowmix", **SMALL)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())["test"]["cowmix"]
+    assert set(scores["groups"]) == {"frame0", "frame1", "frame2", "frame3"}  # the miniature's streets, a frame each
+    assert all(0 <= score <= 1 for score in scores["groups"].values())
 
 
 def test_pascal_voc_by_command_on_deeplab(tree: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Evaluation(NamedTuple):
 
     scores: Scores
     full: Scores | None  # at the published size, if the data set has one
+    groups: dict[str, Scores]  # of the images of each group, if the data set has any
     maps: dict[int, Tensor]  # class maps (H, W) uint8 of some images, by index
 
 
@@ -145,6 +146,8 @@ def evaluate(
     eager = partial(torch.compiler.set_stance, "force_eager") if config.compile else nullcontext
     mine = range(accelerator.process_index, len(split.names), accelerator.num_processes)
     tally, full = Tally(len(data.classes), device), Tally(len(data.classes), device)
+    group_of = [data.group(name) for name in split.names] if data.group else []
+    groups = {name: Tally(len(data.classes), device) for name in sorted(set(group_of))}
     maps: dict[int, Tensor] = {}
     for examples in _batches(data, split, mine, config):
         images = torch.stack([example.image for example in examples]).to(device) / 255
@@ -152,6 +155,9 @@ def evaluate(
             seen = segment(network, images, config.window)
         predictions = seen.argmax(1).to(torch.uint8)
         tally.add(predictions, torch.stack([example.label for example in examples]))
+        for example, one in zip(examples, predictions, strict=True):
+            if groups:
+                groups[group_of[example.number]].add(one[None], example.label[None])
         maps |= {
             example.number: one.cpu()
             for example, one in zip(examples, predictions, strict=True)
@@ -161,4 +167,5 @@ def evaluate(
             if example.full is not None:
                 larger = F.interpolate(one[None], example.full.shape, mode="bilinear")
                 full.add(larger.argmax(1), example.full[None])
-    return Evaluation(tally.scores(), full.scores() if data.full_size else None, maps)
+    by_group = {name: one.scores() for name, one in groups.items()}
+    return Evaluation(tally.scores(), full.scores() if data.full_size else None, by_group, maps)

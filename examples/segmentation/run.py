@@ -131,6 +131,8 @@ def metrics(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -> dict
     for name, (student, teacher, _) in outcomes.items():
         scores[name] = {"size": size_of(config, data), **_named(teacher.scores, data)}
         scores[name]["student_miou"] = _number(student.scores.miou)
+        if teacher.groups:
+            scores[name]["groups"] = {group: _number(one.miou) for group, one in teacher.groups.items()}
         if teacher.full and data.full_size:
             scores[name]["full_resolution"] = {"size": _size(data.full_size), **_named(teacher.full, data)}
     seconds = {name: round(outcome.seconds, 1) for name, outcome in outcomes.items()}

@@ -86,6 +86,11 @@ class CamVidSplit:
         return read_label(label, frame, IDS, size)
 
 
+def street(name: str) -> str:
+    """Return the sequence that a frame is from, such as Seq05VD: each was filmed in other streets."""
+    return name.partition("_")[0]
+
+
 def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
     """Read CamVid, resized to (height, width).
 
@@ -95,4 +100,4 @@ def load_camvid(root: Path, size: tuple[int, int]) -> Dataset:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: --data takes the folder that holds CamVid's train, val and test.")
     train, val, test = (CamVidSplit(root, split, size) for split in ("train", "val", "test"))
-    return Dataset("CamVid", CLASSES, COLOURS, train, val, test, unlabelled=train.unlabelled)
+    return Dataset("CamVid", CLASSES, COLOURS, train, val, test, group=street, unlabelled=train.unlabelled)

@@ -1,6 +1,6 @@
 """The protocol of a data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +53,7 @@ class Dataset:
     tested_on: str = "test set"
     full_size: tuple[int, int] | None = None  # published height and width, if scored at it too
     own_sizes: bool = False  # images are not resized, and scored in their own sizes
+    group: Callable[[str], str] | None = None  # of an image, from its name, as its street; scored by itself, too
     unlabelled: tuple[int, ...] = ()  # training images without a label map
     problems: tuple[str, ...] = ()  # sentences on what is wrong beside the files of the three splits
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)  # lines of text files for --out, by name
