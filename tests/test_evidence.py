@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import evidence
-from evidence import Difference, Options, difference
+from evidence import Options
+from segmentation.campaigns.records import Difference, difference, read, table
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.config import parse
@@ -26,7 +27,8 @@ option = dict(zip(words, words[1:]))
 out, method, seed = pathlib.Path(option["--out"]), option["--method"], int(option["--seed"])
 score = {"supervised": 0.4, "cowmix": 0.45, "full": 0.6}[method] + seed / 100
 score += (0.02 if method == "cowmix" and seed else 0) + (0.1 if "--iterations" in option else 0)
-scores = {"miou": score, "student_miou": 0.1, "iou": {"sky": 0.5, "sea": None}, "groups": {"Main Street": 0.7}}
+streets = {"east": score, "west": score / 2}
+scores = {"miou": score, "student_miou": 0.1, "iou": {"sky": 0.5, "sea": None}, "groups": streets}
 (out / method).mkdir()
 lines = ["step,name,value", "10,val/miou_teacher,0.3", "10,loss/supervised,7", "20,val/miou_teacher,0.35"]
 (out / method / "log.csv").write_text("\\n".join(lines) + "\\n")
@@ -73,15 +75,24 @@ def test_records_and_tables(
         "miou": 45.0,
         "student": 10.0,
         "iou": {"sky": 50.0, "sea": None},
-        "groups": {"Main Street": 70.0},
+        "groups": {"east": 45.0, "west": 22.5},
         "validation": {"10": 30.0, "20": 35.0},
         "seconds": 61.4,
         "torch": "2.11",
     }
     # CowMix gains 5 and 7 points, of 20: 6 ± 1 (the deviation, sqrt(2), over sqrt(2)), and 30%.
-    assert capsys.readouterr().out.splitlines()[-3:-1] == [
+    rows = [
         "| short, flips | 40.50 ± 0.71 | 46.50 ± 2.12 | 60.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
         "| long | 50.50 ± 0.71 | 56.50 ± 2.12 | 70.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
+    ]
+    tables = [part.splitlines()[-2:] for part in capsys.readouterr().out.split("\n\n") if part.startswith("|")]
+    assert len(tables) == 3  # of all images, and of those of two streets
+    assert tables[0] == tables[1] == rows
+    assert tables[2][0] == "| short, flips | 20.25 ± 0.35 | 23.25 ± 1.06 | 30.25 ± 0.35 | +3.0 ± 0.5 (2) | 30% |"
+    evidence.main(Options(results=tmp_path / "results"), [])
+    assert capsys.readouterr().out.splitlines()[2:4] == [
+        "| Scenes, 30 labels: short, flips | 40.5 | 46.5 | 60.5 | +6.0 ± 1.0 (2) | 30% |",
+        "| Scenes, 30 labels: long | 50.5 | 56.5 | 70.5 | +6.0 ± 1.0 (2) | 30% |",
     ]
 
 
@@ -119,8 +130,8 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_pat
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_page_of_results_has_the_tables_of_the_records(name: StudyName) -> None:
-    records = evidence.read(RESULTS / f"{name}.json")
-    assert not records or evidence.table(STUDIES[name], records) in (RESULTS / "README.md").read_text()
+    records = read(RESULTS / f"{name}.json")
+    assert not records or table(STUDIES[name], records) in (RESULTS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("option", ["at_once", "seeds"])

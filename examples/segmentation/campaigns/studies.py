@@ -26,6 +26,7 @@ class Study:
     """Trainings that differ in a few options.
 
     Args:
+        title: Data and number of labels.
         question: What the trainings tell.
         common: Arguments of all trainings.
         variants: Arguments of each variant, by name.
@@ -35,6 +36,7 @@ class Study:
         camvid: Whether the images are CamVid's; else they are the built-in scenes.
     """
 
+    title: str
     question: str
     common: tuple[str, ...]
     variants: Mapping[str, tuple[str, ...]]
@@ -87,6 +89,7 @@ SUPERVISED_TRIALS = {
 
 STUDIES: dict[StudyName, Study] = {
     "scenes-iterations": Study(
+        "Scenes, 30 labels",
         "Does CowMix gain over supervised training, also where that is scaled at random, and does the gain grow?",
         SCENES,
         _long((600, 1200, 2400)),
@@ -94,6 +97,7 @@ STUDIES: dict[StudyName, Study] = {
         range(5),
     ),
     "camvid-iterations": Study(
+        "CamVid, 30 labels",
         "The same on CamVid, 160x120.",
         (*CAMVID, *SMALL),
         _long((10_000,)),
@@ -102,6 +106,7 @@ STUDIES: dict[StudyName, Study] = {
         camvid=True,
     ),
     "scenes-beyond": Study(
+        "Scenes, 30 labels",
         "What makes CowMix better on the built-in scenes, within the same iterations?",
         (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
         BEYOND,
@@ -109,6 +114,7 @@ STUDIES: dict[StudyName, Study] = {
         range(3),
     ),
     "camvid-supervised-trials": Study(
+        "CamVid, 30 labels",
         "What makes supervised training on CamVid, 160x120, better on the validation split?",
         TRIALS,
         SUPERVISED_TRIALS,

@@ -1,0 +1,155 @@
+"""What the trainings of a study scored: a line of JSON each, and tables in Markdown."""
+
+import csv
+import json
+import math
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segmentation.campaigns.runner import Job, summarise
+from segmentation.campaigns.studies import STUDIES, Study, StudyName
+from segmentation.methods import MethodName
+from segmentation.storage import write_whole
+
+Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
+TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
+
+
+class Difference(NamedTuple):
+    """How much better one method is than another with the same seeds, in points of mIoU."""
+
+    mean: float
+    error: float | None  # standard error of the mean; None for one seed
+    n: int  # seeds
+
+    def __str__(self) -> str:
+        """Format the difference with its sign and standard error."""
+        return f"{self.mean:+.1f}" + ("" if self.error is None else f" ± {self.error:.1f}") + f" ({self.n})"
+
+
+def record(variant: str, method: str, seed: int, job: Job) -> dict[str, Any] | None:
+    """Return what a training scored, in percent; None if it is not finished."""
+    report = job.report()
+    if report is None:
+        return None
+    scores = report["test"][method]
+    with (job.folder / method / "log.csv").open(newline="") as file:
+        logged = [line for line in csv.DictReader(file) if line["name"] == "val/miou_teacher"]
+    return {
+        "variant": variant,
+        "method": method,
+        "seed": seed,
+        "miou": _percent(scores["miou"]),
+        "student": _percent(scores["student_miou"]),
+        "iou": {name: _percent(share) for name, share in scores["iou"].items()},
+        "groups": {name: _percent(share) for name, share in scores.get("groups", {}).items()},
+        "validation": {line["step"]: _percent(float(line["value"])) for line in logged},
+        "seconds": report["seconds"][method],
+        "torch": report["torch"],
+    }
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
+
+
+def gather(path: Path, study: Study, folder: Path, passed: Sequence[str]) -> None:
+    """Add the records of finished trainings to the file of the study; those in it whose folders are gone stay."""
+    known = {(one["variant"], one["method"], one["seed"]): one for one in read(path)}
+    for key, job in study.trainings(folder, passed):
+        if found := record(*key, job):
+            known[key] = found
+    trainings = [json.dumps(known[key]) for key, _ in study.trainings(folder, passed) if key in known]
+    content = {
+        "question": study.question,
+        "arguments": shlex.join(study.common),
+        "variants": {name: shlex.join(words) for name, words in study.variants.items()},
+        "trainings": [],
+    }
+    text = json.dumps(content, indent=1)
+    write_whole(path, text.replace('"trainings": []', '"trainings": [\n' + ",\n".join(trainings) + "\n]") + "\n")
+
+
+def read(path: Path) -> Records:
+    """Return the records of a study's file; none if there is no file."""
+    records: Records = json.loads(path.read_text())["trainings"] if path.exists() else []
+    return records
+
+
+def select(records: Records, variant: str, method: str) -> Records:
+    """Return the records of one method in one variant."""
+    return [one for one in records if (one["variant"], one["method"]) == (variant, method)]
+
+
+def scores_of(records: Records, variant: str, method: str, group: str | None = None) -> dict[int, float]:
+    """Return the test mIoU by seed, of all images or of one group."""
+    found = select(records, variant, method)
+    return {one["seed"]: one["miou"] if group is None else one["groups"][group] for one in found}
+
+
+def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:
+    """Return the mean difference over the seeds that both have; None if there are none."""
+    both = [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
+    if not both:
+        return None
+    error = statistics.stdev(both) / math.sqrt(len(both)) if len(both) > 1 else None
+    return Difference(statistics.fmean(both), error, len(both))
+
+
+def table(study: Study, records: Records, group: str | None = None) -> str:
+    """Lay out scores and gains as Markdown, of all test images or of one group.
+
+    With supervised training among several methods, a gain is over it, and comes with its share of the gap to full. Else
+    a gain is over the first variant.
+    """
+    first = next(iter(study.variants))
+    is_compared = _compares(study)
+    gaining = [method for method in study.methods if not is_compared or method not in ("supervised", "full")]
+    has_gap = is_compared and "full" in study.methods
+    header = ["", *study.methods]
+    for method in gaining:
+        header += [f"{method} - {'supervised' if is_compared else first}", *(["of the gap"] if has_gap else [])]
+    lines = []
+    for variant in study.variants:
+        scores = {method: scores_of(records, variant, method, group) for method in study.methods}
+        cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
+        for method in gaining:
+            base = scores["supervised"] if is_compared else scores_of(records, first, method, group)
+            gained = difference(scores[method], base) if is_compared or variant != first else None
+            cells.append(str(gained or ""))
+            if has_gap:
+                cells.append(_share(gained, difference(scores["full"], base)))
+        if any(cells):
+            lines.append([variant, *cells])
+    return _markdown(header, lines)
+
+
+def overview(records: Mapping[StudyName, Records]) -> str:
+    """Lay out what CowMix gains in every study that compares it with supervised training."""
+    header = ["", "supervised", "CowMix", "all labels", "CowMix - supervised", "of the gap"]
+    lines = []
+    for name, study in STUDIES.items():
+        for variant in study.variants if _compares(study) else ():
+            base, cowmix, full = (scores_of(records[name], variant, method) for method in TRIPLE)
+            if gained := difference(cowmix, base):
+                means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in (base, cowmix, full)]
+                share = _share(gained, difference(full, base))
+                lines.append([f"{study.title}: {variant}", *means, str(gained), share])
+    return _markdown(header, lines)
+
+
+def _compares(study: Study) -> bool:
+    """Return whether a study compares methods with supervised training."""
+    return "supervised" in study.methods and len(study.methods) > 1
+
+
+def _share(gained: Difference | None, gap: Difference | None) -> str:
+    return f"{100 * gained.mean / gap.mean:.0f}%" if gained and gap and gap.mean > 0 else ""
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *lines))
