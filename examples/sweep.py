@@ -73,11 +73,13 @@ def report(
         "baseline": {name: score._asdict() for name, score in baseline.items()},
     }
     (options.out / f"{options.parameter}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    title = f"{origin['dataset']}, {options.method}; subsets of labelled frames: {options.subsets}"
+    title = (
+        f"{origin['dataset']}, {origin['tested_on']}, {options.method}; subsets of labelled frames: {options.subsets}"
+    )
     save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], values, baseline)
     table = Table(title=title)
     table.add_column(options.parameter)
-    table.add_column("test mIoU, %", justify="right")
+    table.add_column("mIoU, %", justify="right")
     for name, score in {**values, **baseline}.items():
         table.add_row(name, str(score))
     Console().print(table)

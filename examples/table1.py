@@ -91,16 +91,10 @@ def rich_table(cells: Sequence[Sequence[str]], title: str) -> Table:
     return table
 
 
-def markdown(cells: Sequence[Sequence[str]], title: str) -> str:
-    """Lay out the cells as Markdown."""
-    lines = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *cells]
-    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def plot(path: Path, scores: Mapping[MethodName, Summary], title: str) -> None:
     """Draw the scores beside the paper's, and below them the gap closed where it is known."""
     panels: dict[str, dict[str, list[Summary | None]]] = {
-        "test mIoU, %": {"paper": [PAPER.get(name) for name in scores], "here": list(scores.values())}
+        "mIoU, %": {"paper": [PAPER.get(name) for name in scores], "here": list(scores.values())}
     }
     if gap_closed(scores):
         shares = {"paper": gap_closed(PAPER), "here": gap_closed(scores)}
@@ -118,9 +112,9 @@ def report(options: Options, scores: Mapping[MethodName, Summary], origin: Mappi
         shares = gap_closed(source)
         content[key] = {name: score._asdict() | {"gap_closed": shares.get(name)} for name, score in source.items()}
     (options.out / "table1.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    title = f"{origin['dataset']}, test set; subsets of labelled frames: {options.subsets} (paper: 10)"
+    title = f"{origin['dataset']}, {origin['tested_on']}; subsets of labelled frames: {options.subsets} (paper: 10)"
     cells = rows(scores)
-    (options.out / "table1.md").write_text(markdown(cells, title))
+    (options.out / "table1.md").write_text(f"{title}\n\n{runner.markdown([HEADINGS, *cells])}")
     plot(options.out / "table1.png", scores, title)
     Console().print(rich_table(cells, title))
     print(f"Written: table1.json, table1.md and table1.png in {options.out}.")

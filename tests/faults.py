@@ -406,7 +406,7 @@ FAULTS = [
         "scores of another method",
         "holds scores of full: name them after --method, too",
         damage=lambda root: (root / "out" / "metrics.json").write_text(
-            '{"dataset": "CamVid", "torch": "2", "test": {"full": {"miou": 0.5}}}'
+            '{"dataset": "CamVid", "tested_on": "test set", "torch": "2", "test": {"full": {"miou": 0.5}}}'
         ),
         mend=lambda root: (root / "out" / "metrics.json").unlink(),
     ),

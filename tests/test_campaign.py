@@ -43,7 +43,8 @@ if options.method == options.fail:
 if options.wait and not pathlib.Path(options.wait).exists():
     time.sleep(60)
 score = {SCORES}[options.method] + int(options.subset) / 100
-report = {{"dataset": "CamVid", "torch": "2.11", "test": {{options.method: {{"miou": score, "student_miou": 0.1}}}}}}
+test = {{options.method: {{"miou": score, "student_miou": 0.1}}}}
+report = {{"dataset": "CamVid", "tested_on": "test set", "torch": "2.11", "test": test}}
 (out / "metrics.json").write_text(json.dumps(report))
 """
 
@@ -134,7 +135,7 @@ met.touch()
 time.sleep(0.3)
 if len(list(running.iterdir())) > 3: sys.exit("crowded")
 (running / out.name).unlink()
-report = {{"dataset": "", "torch": "", "test": {{"full": {{"miou": 0.5}}}}}}
+report = {{"dataset": "", "tested_on": "", "torch": "", "test": {{"full": {{"miou": 0.5}}}}}}
 (out / "metrics.json").write_text(json.dumps(report))
 """
     (tmp_path / "running").mkdir()
@@ -245,7 +246,9 @@ def test_table1_trains_gathers_and_writes(tmp_path: Path, fake: list[str], capsy
     options = table1.Options(subsets=3, at_once=2, method=("supervised", "cowmix", "full", "cowmix"), out=tmp_path)
     table1.main(options, ["--iterations", "300"], fake)
     content = json.loads((tmp_path / "table1.json").read_text())
-    assert (content["dataset"], content["torch"], content["arguments"]) == ("CamVid", "2.11", ["--iterations", "300"])
+    origin = {"dataset": "CamVid", "tested_on": "test set", "torch": "2.11", "arguments": ["--iterations", "300"]}
+    assert {name: content[name] for name in origin} == origin
+    assert (tmp_path / "table1.md").read_text().startswith("CamVid, test set; subsets of labelled frames: 3 ")
     assert list(content["test"]) == ["supervised", "cowmix", "full"]
     for name, test in content["test"].items():
         runs = [100 * (SCORES[name] + i / 100) for i in range(3)]

@@ -40,7 +40,7 @@ def read_report(out: Path) -> dict[str, Any] | None:
     """Return the content of metrics.json; None if it is missing or damaged, since a resumed run writes it again."""
     try:
         report = read_json(out / METRICS, dict)
-        is_whole = {"dataset", "torch"} <= report.keys()
+        is_whole = {"dataset", "tested_on", "torch"} <= report.keys()
         is_whole &= all(isinstance(scores["miou"], float | None) for scores in report["test"].values())
     except (StorageError, AttributeError, KeyError, TypeError):
         return None

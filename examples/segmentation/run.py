@@ -72,7 +72,7 @@ def report(config: Config, data: Dataset, notes: list[str], outcomes: dict[str, 
     with naming(panel):
         save_panel(panel, data, {name: outcome.teacher.maps for name, outcome in outcomes.items()}, config)
     # Written last: a run that has metrics.json is finished.
-    content = {"dataset": data.name, "notes": notes, **metrics(config, data, outcomes)}
+    content = {"dataset": data.name, "tested_on": data.tested_on, "notes": notes, **metrics(config, data, outcomes)}
     write_whole(path, json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
     print(f"Written: {path}, {panel}, and a folder of logs and checkpoints for each method in {config.out}.")
 

@@ -169,13 +169,6 @@ def _written(score: Summary | None) -> str:
     return "" if score is None else str(score)
 
 
-def markdown(lines: Sequence[Sequence[str]], title: str) -> str:
-    """Format lines as a Markdown table; the first line is its heading."""
-    heading, *body = lines
-    ruled = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
-    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in ruled)
-
-
 def main(tables: LabelTables, options: Options, passed: Sequence[str], command: Sequence[str] = ()) -> None:
     """Train what is not trained yet with the arguments `passed`, and write both tables.
 
@@ -187,11 +180,13 @@ def main(tables: LabelTables, options: Options, passed: Sequence[str], command: 
     found, known = gather(cells), paper(tables.number)
     origin: dict[str, Any] = runner.provenance(every, passed)
     sizes = sorted({score["size"] for job in every if (report := job.report()) for score in report["test"].values()})
-    title = f"{origin['dataset']}, mIoU in percent at {', '.join(sizes)}; runs: {options.seeds} (paper: 5)"
-    over = markdown(over_labels(found, known, options), title)
+    tested = f"{origin['dataset']}, {origin['tested_on']}"
+    title = f"{tested}, mIoU in percent at {', '.join(sizes)}; runs: {options.seeds} (paper: 5)"
+    over = f"{title}\n\n{runner.markdown(over_labels(found, known, options))}"
     (options.out / f"table{tables.number}.md").write_text(over)
-    detail = markdown(per_class(found, known, options), f"{origin['dataset']}, intersection over union in percent")
-    (options.out / f"table{tables.detail}.md").write_text(detail)
+    detail = runner.markdown(per_class(found, known, options))
+    title_of_detail = f"{tested}, intersection over union in percent"
+    (options.out / f"table{tables.detail}.md").write_text(f"{title_of_detail}\n\n{detail}")
     content = origin | {
         "test": [{"row": r, "labelled": n, "class": c, **s._asdict()} for (r, n, c), s in found.items()]
     }

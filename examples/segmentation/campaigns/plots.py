@@ -1,4 +1,4 @@
-"""Plots of campaigns: mean and standard deviation of test mIoU."""
+"""Plots of campaigns: mean and standard deviation of mIoU."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def _bars(axis: Axes, scores: Mapping[float, Summary], colour: str, label: str) 
 def save_sweep(
     path: Path, title: str, label: str, values: Mapping[str, Summary], references: Mapping[str, Summary]
 ) -> None:
-    """Draw test mIoU for each value of a parameter, like the paper's Figures 8 to 10.
+    """Draw mIoU for each value of a parameter, like the paper's Figures 8 to 10.
 
     Each bar reaches from one standard deviation below the mean to one above; a line marks the mean. The axis therefore
     need not begin at 0.
@@ -86,7 +86,7 @@ def save_sweep(
         axis.axhline(score.mean, color=_BASELINE, linestyle="--", label=name)
         if score.std is not None:
             axis.axhspan(score.mean - score.std, score.mean + score.std, color=_BASELINE, alpha=0.15, linewidth=0)
-    axis.set(xlabel=label, ylabel="test mIoU, %")
+    axis.set(xlabel=label, ylabel="mIoU, %")
     axis.set_title(f"{title}\nbars: mean ± 1 standard deviation; the axis does not begin at 0")
     axis.set_xticks(range(len(values)), list(values))
     axis.use_sticky_edges = False  # bars do not start at the frame, so leave a margin below them

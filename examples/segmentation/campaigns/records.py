@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segmentation.campaigns.runner import Job, summarise
+from segmentation.campaigns.runner import Job, markdown, summarise
 from segmentation.campaigns.studies import STUDIES, Study, StudyName
 from segmentation.methods import MethodName
 from segmentation.storage import write_whole
@@ -124,7 +124,7 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
                 cells.append(_share(gained, difference(scores["full"], base)))
         if any(cells):
             lines.append([variant, *cells])
-    return _markdown(header, lines)
+    return markdown([header, *lines])
 
 
 def overview(records: Mapping[StudyName, Records]) -> str:
@@ -138,7 +138,7 @@ def overview(records: Mapping[StudyName, Records]) -> str:
                 means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in (base, cowmix, full)]
                 share = _share(gained, difference(full, base))
                 lines.append([f"{study.title}: {variant}", *means, str(gained), share])
-    return _markdown(header, lines)
+    return markdown([header, *lines])
 
 
 def _compares(study: Study) -> bool:
@@ -148,8 +148,3 @@ def _compares(study: Study) -> bool:
 
 def _share(gained: Difference | None, gap: Difference | None) -> str:
     return f"{100 * gained.mean / gap.mean:.0f}%" if gained and gap and gap.mean > 0 else ""
-
-
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *lines))

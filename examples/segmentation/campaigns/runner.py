@@ -151,10 +151,17 @@ def gather(jobs: Sequence[Job]) -> Summary:
     return summarise([percent(report["test"][job.method]) for job in jobs if (report := job.report())])
 
 
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Lay out lines as a Markdown table; the first line is its heading, the first column is aligned left."""
+    heading, *body = lines
+    ruled = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in ruled)
+
+
 def provenance(jobs: Sequence[Job], passed: Sequence[str]) -> dict[str, Any]:
-    """Return data set, PyTorch version and arguments of finished jobs, for a campaign's JSON file."""
+    """Return data set, what was scored, PyTorch version and arguments of finished jobs, for a campaign's JSON file."""
     reports = [report for job in jobs if (report := job.report())]
-    names = {name: sorted({report[name] for report in reports}) for name in ("dataset", "torch")}
+    names = {name: sorted({report[name] for report in reports}) for name in ("dataset", "tested_on", "torch")}
     return {name: ", ".join(values) for name, values in names.items()} | {"arguments": list(passed)}
 
 
