@@ -10,7 +10,9 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.runner import Job
 from segmentation.methods import MethodName
 
-StudyName = Literal["scenes-iterations", "camvid-iterations", "scenes-beyond", "camvid-supervised-trials"]
+StudyName = Literal[
+    "scenes-iterations", "camvid-iterations", "scenes-beyond", "camvid-supervised-trials", "camvid-cowmix-trials"
+]
 
 TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
 LITE0 = ("--encoder", "tu-tf_efficientnet_lite0", "--encoder-weights", "lite0")
@@ -85,6 +87,15 @@ SUPERVISED_TRIALS = {
     "learning rate 0.0003": (*SCALED, "--learning-rate", "3e-4"),
     "learning rate 0.003": (*SCALED, "--learning-rate", "3e-3"),
     "encoder's rate a tenth": (*SCALED, "--encoder-rate", "0.1"),
+    "colours, scales 0.5-2": ("--scale", "0.5", "2", "--colour", "0.5"),
+    "colours, learning rate 0.003": (*SCALED, "--colour", "0.5", "--learning-rate", "3e-3"),
+}
+
+COWMIX_TRIALS = {
+    **BEYOND,
+    "consistency weight 30": ("--consistency-weight", "30"),
+    "threshold 0.8": ("--threshold", "0.8"),
+    "EMA 0.999": ("--ema", "0.999"),
 }
 
 STUDIES: dict[StudyName, Study] = {
@@ -119,6 +130,15 @@ STUDIES: dict[StudyName, Study] = {
         TRIALS,
         SUPERVISED_TRIALS,
         ("supervised",),
+        (9,),
+        camvid=True,
+    ),
+    "camvid-cowmix-trials": Study(
+        "CamVid, 30 labels",
+        "The same for CowMix, with the scales and the learning rate that are best for supervised training.",
+        (*TRIALS, *SCALED),
+        COWMIX_TRIALS,
+        ("cowmix",),
         (9,),
         camvid=True,
     ),
