@@ -20,6 +20,7 @@ SCENES = ("--labelled", "30", "--checkpoint-every", "300")
 CAMVID = (*LITE0, *shlex.split("--sigma 8 32 --decoder-channels 128 64 32 16 16 --checkpoint-every 250"))
 SMALL = ("--size", "120", "160")  # CamVid's images at a third of their sides
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
+TENTH = (*SCALED, "--encoder-rate", "0.1")
 TRIALS = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
 
 
@@ -86,9 +87,9 @@ SUPERVISED_TRIALS = {
     "colours": (*SCALED, "--colour", "0.5"),
     "learning rate 0.0003": (*SCALED, "--learning-rate", "3e-4"),
     "learning rate 0.003": (*SCALED, "--learning-rate", "3e-3"),
-    "encoder's rate a tenth": (*SCALED, "--encoder-rate", "0.1"),
-    "colours, scales 0.5-2": ("--scale", "0.5", "2", "--colour", "0.5"),
-    "colours, learning rate 0.003": (*SCALED, "--colour", "0.5", "--learning-rate", "3e-3"),
+    "encoder's rate a tenth": TENTH,
+    "encoder's rate a tenth, learning rate 0.003": (*TENTH, "--learning-rate", "3e-3"),
+    "encoder's rate a tenth, colours": (*TENTH, "--colour", "0.5"),
 }
 
 COWMIX_TRIALS = {
@@ -135,8 +136,8 @@ STUDIES: dict[StudyName, Study] = {
     ),
     "camvid-cowmix-trials": Study(
         "CamVid, 30 labels",
-        "The same for CowMix, with the scales and the learning rate that are best for supervised training.",
-        (*TRIALS, *SCALED),
+        "The same for CowMix, with the scales and the learning rates that are best for supervised training.",
+        (*TRIALS, *TENTH),
         COWMIX_TRIALS,
         ("cowmix",),
         (9,),
