@@ -11,7 +11,12 @@ from segmentation.campaigns.runner import Job
 from segmentation.methods import MethodName
 
 StudyName = Literal[
-    "scenes-iterations", "camvid-iterations", "scenes-beyond", "camvid-supervised-trials", "camvid-cowmix-trials"
+    "scenes-iterations",
+    "camvid-iterations",
+    "camvid-test-frames",
+    "scenes-beyond",
+    "camvid-supervised-trials",
+    "camvid-cowmix-trials",
 ]
 
 TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
@@ -114,6 +119,16 @@ STUDIES: dict[StudyName, Study] = {
         (*CAMVID, *SMALL),
         _long((10_000,)),
         TRIPLE,
+        range(3),
+        camvid=True,
+    ),
+    # To be given as --data: CamVid, whose folder train also holds the frames of test, without their label maps.
+    "camvid-test-frames": Study(
+        "CamVid, 30 labels, the test frames among the unlabelled images",
+        "Does CowMix gain on streets of which it sees unlabelled images?",
+        (*CAMVID, *SMALL),
+        {name: words for name, words in _long((10_000,)).items() if name.endswith("scales")},
+        ("cowmix",),
         range(3),
         camvid=True,
     ),
