@@ -11,9 +11,11 @@ writes STUDY.json, the scores of all that are finished; at the end it prints the
 draws STUDY.png, learning curves. `--only-tables` trains nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from segmentation.campaigns import runner
@@ -53,16 +55,12 @@ def show(name: StudyName, results: Path) -> None:
     streets = sorted({street for one in records for street in one.get("groups", ())})
     for street in streets if len(streets) > 1 else ():
         print(f"The images of {street} alone:", table(study, records, street), sep="\n\n")
-    curves: dict[str, dict[str, list[dict[int, float]]]] = {
-        variant: {
-            method: [
-                {int(step): score for step, score in one["validation"].items()}
-                for one in select(records, variant, method)
-            ]
-            for method in study.methods
-        }
-        for variant in study.variants
-    }
+    curves: defaultdict[str, dict[str, list[dict[int, float]]]] = defaultdict(dict)
+    for variant, method in product(study.variants, study.methods):
+        # Variants of one method are compared with one another, so they share a panel.
+        panel, line = (variant, method) if len(study.methods) > 1 else (method, variant)
+        found = select(records, variant, method)
+        curves[panel][line] = [{int(step): score for step, score in one["validation"].items()} for one in found]
     save_progress(results / f"{name}.png", study.question, curves)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 import evidence
 from evidence import Options
+from segmentation.campaigns import plots
 from segmentation.campaigns.records import Difference, difference, read, table
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
@@ -109,6 +111,21 @@ def test_the_same_command_goes_on(
     records = run(tmp_path, fake, monkeypatch)
     assert len(records) == 12
     assert records[:6] == first
+
+
+def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = STUDIES["camvid-cowmix-trials"]
+    scored = {"method": "cowmix", "seed": 9, "miou": 50.0, "groups": {}, "validation": {"1": 20.0, "2": 30.0}}
+    made = {"trainings": [scored | {"variant": variant} for variant in trials.variants]}
+    (tmp_path / "camvid-cowmix-trials.json").write_text(json.dumps(made))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
+    evidence.main(Options(study="camvid-cowmix-trials", only_tables=True, results=tmp_path), [])
+    (axis,) = drawn[0].axes
+    _, labels = axis.get_legend_handles_labels()
+    assert labels == [f"{variant} (1)" for variant in trials.variants]
+    looks = {(line.get_color(), line.get_linestyle()) for line in axis.lines}
+    assert len(looks) == len(trials.variants)  # no line looks like another
 
 
 def test_differences_are_between_the_same_seeds() -> None:

@@ -1,7 +1,9 @@
 """Plots of campaigns: mean and standard deviation of mIoU."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -130,31 +132,32 @@ def save_curves(path: Path, title: str, curves: Mapping[str, Mapping[str, Mappin
 
 
 def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float]]]]) -> None:
-    """Draw scores on the validation set over iterations, a panel for each variant.
+    """Draw scores on the validation set over iterations, in panels.
 
     Args:
         path: PNG to write.
         title: Title of the figure.
-        curves: By variant and method, the scores in percent by iteration, one mapping for each seed.
+        curves: By panel and line, the scores in percent by iteration, one mapping for each seed.
     """
-    shown = {variant: methods for variant, methods in curves.items() if any(methods.values())}
+    shown = {panel: lines for panel, lines in curves.items() if any(lines.values())}
     columns = min(2, len(shown)) or 1
     rows = -(-len(shown) // columns) or 1
     figure, axes = plt.subplots(
-        rows, columns, figsize=(5 * columns, 3 * rows + 1), sharey=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=(6 * columns, 3.5 * rows + 1), sharey=True, squeeze=False, layout="constrained"
     )
-    for axis, (variant, methods) in zip(axes.flat, shown.items(), strict=False):
-        for colour, (method, seeds) in zip(_LINES, methods.items(), strict=False):
+    for axis, (panel, lines) in zip(axes.flat, shown.items(), strict=False):
+        for (style, colour), (name, seeds) in zip(product(("-", "--", ":"), _LINES), lines.items(), strict=False):
             if not seeds:
                 continue
             for one in seeds:
-                axis.plot(list(one), list(one.values()), color=colour, alpha=0.3, linewidth=1)
+                axis.plot(list(one), list(one.values()), style, color=colour, alpha=0.3, linewidth=1)
             steps = sorted(set.intersection(*map(set, seeds)))
             means = [sum(one[step] for one in seeds) / len(seeds) for step in steps]
-            axis.plot(steps, means, color=colour, marker="o", markersize=3, label=f"{method} ({len(seeds)})")
-        axis.set_title(variant, fontsize=10)
+            axis.plot(steps, means, style, color=colour, marker="o", markersize=3, label=f"{name} ({len(seeds)})")
+        axis.set_title(panel, fontsize=10)
         axis.set(xlabel="iterations", ylabel="validation mIoU, %")
-        axis.legend(frameon=False, fontsize=8)
+        outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(lines) > 4 else {}
+        axis.legend(frameon=False, fontsize=8, **outside)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     figure.suptitle(f"{title}\nthin: one seed, bold: their mean; the vertical axis does not begin at 0", fontsize=10)

@@ -115,7 +115,7 @@ STUDIES: dict[StudyName, Study] = {
     ),
     "camvid-iterations": Study(
         "CamVid, 30 labels",
-        "The same on CamVid, 160x120.",
+        "Does CowMix gain on CamVid, 160x120, and does the gain grow?",
         (*CAMVID, *SMALL),
         _long((10_000,)),
         TRIPLE,
