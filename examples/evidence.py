@@ -20,7 +20,7 @@ from pathlib import Path
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_progress
-from segmentation.campaigns.records import gather, overview, read, select, table
+from segmentation.campaigns.records import gather, overview, read, select, tables
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 
@@ -51,10 +51,7 @@ class Options:
 def show(name: StudyName, results: Path) -> None:
     """Print a study's tables, of all test images and of each street, and draw the learning curves."""
     study, records = STUDIES[name], read(results / f"{name}.json")
-    print(study.question, table(study, records), sep="\n\n")
-    streets = sorted({street for one in records for street in one.get("groups", ())})
-    for street in streets if len(streets) > 1 else ():
-        print(f"The images of {street} alone:", table(study, records, street), sep="\n\n")
+    print(study.question, *(f"{images}:\n\n{table}" for images, table in tables(study, records).items()), sep="\n\n")
     curves: defaultdict[str, dict[str, list[dict[int, float]]]] = defaultdict(dict)
     for variant, method in product(study.variants, study.methods):
         # Variants of one method are compared with one another, so they share a panel.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import evidence
 from evidence import Options
 from segmentation.campaigns import plots
-from segmentation.campaigns.records import Difference, difference, read, table
+from segmentation.campaigns.records import Difference, difference, overview, read, tables
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.config import parse
@@ -88,10 +88,10 @@ def test_records_and_tables(
         "| short, flips | 40.50 ± 0.71 | 46.50 ± 2.12 | 60.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
         "| long | 50.50 ± 0.71 | 56.50 ± 2.12 | 70.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
     ]
-    tables = [part.splitlines()[-2:] for part in capsys.readouterr().out.split("\n\n") if part.startswith("|")]
-    assert len(tables) == 3  # of all images, and of those of two streets
-    assert tables[0] == tables[1] == rows
-    assert tables[2][0] == "| short, flips | 20.25 ± 0.35 | 23.25 ± 1.06 | 30.25 ± 0.35 | +3.0 ± 0.5 (2) | 30% |"
+    shown = [part.splitlines()[-2:] for part in capsys.readouterr().out.split("\n\n") if part.startswith("|")]
+    assert len(shown) == 3  # of all images, and of those of two streets
+    assert shown[0] == shown[1] == rows
+    assert shown[2][0] == "| short, flips | 20.25 ± 0.35 | 23.25 ± 1.06 | 30.25 ± 0.35 | +3.0 ± 0.5 (2) | 30% |"
     evidence.main(Options(results=tmp_path / "results"), [])
     assert capsys.readouterr().out.splitlines()[2:4] == [
         "| Scenes, 30 labels: short, flips | 40.5 | 46.5 | 60.5 | +6.0 ± 1.0 (2) | 30% |",
@@ -148,8 +148,13 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_pat
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_page_of_results_has_the_tables_of_the_records(name: StudyName) -> None:
-    records = read(RESULTS / f"{name}.json")
-    assert not records or table(STUDIES[name], records) in (RESULTS / "README.md").read_text()
+    records, page = read(RESULTS / f"{name}.json"), (RESULTS / "README.md").read_text()
+    assert not records or all(table in page for table in tables(STUDIES[name], records).values())
+
+
+def test_the_page_of_results_begins_with_the_table_of_all_studies() -> None:
+    expected = overview({name: read(RESULTS / f"{name}.json") for name in STUDIES})
+    assert expected in (RESULTS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("option", ["at_once", "seeds"])

@@ -127,6 +127,13 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
     return markdown([header, *lines])
 
 
+def tables(study: Study, records: Records) -> dict[str, str]:
+    """Return a study's tables by what they are of: all images, then each of several groups."""
+    groups = sorted({group for one in records for group in one.get("groups", ())})
+    of_groups = {f"{group} alone": table(study, records, group) for group in groups if len(groups) > 1}
+    return {"all images": table(study, records)} | of_groups
+
+
 def overview(records: Mapping[StudyName, Records]) -> str:
     """Lay out what CowMix gains in every study that compares it with supervised training."""
     header = ["", "supervised", "CowMix", "all labels", "CowMix - supervised", "of the gap"]
