@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -160,7 +161,8 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
         axis.legend(frameon=False, fontsize=8, **outside)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
-    figure.suptitle(f"{title}\nthin: one seed, bold: their mean; the vertical axis does not begin at 0", fontsize=10)
+    heading = fill(title, 70 * columns)
+    figure.suptitle(f"{heading}\nthin: one seed, bold: their mean; the vertical axis does not begin at 0", fontsize=10)
     _save(figure, path)
 
 

@@ -103,11 +103,12 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
     """Lay out scores and gains as Markdown, of all test images or of one group.
 
     With supervised training among several methods, a gain is over it, and comes with its share of the gap to full. Else
-    a gain is over the first variant.
+    a gain is over the first of several variants.
     """
     first = next(iter(study.variants))
     is_compared = _compares(study)
-    gaining = [method for method in study.methods if not is_compared or method not in ("supervised", "full")]
+    unchanged = ("supervised", "full") if is_compared else () if len(study.variants) > 1 else study.methods
+    gaining = [method for method in study.methods if method not in unchanged]
     has_gap = is_compared and "full" in study.methods
     header = ["", *study.methods]
     for method in gaining:

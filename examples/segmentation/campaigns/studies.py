@@ -151,7 +151,7 @@ STUDIES: dict[StudyName, Study] = {
     ),
     "camvid-cowmix-trials": Study(
         "CamVid, 30 labels",
-        "The same for CowMix, with the scales and the learning rates that are best for supervised training.",
+        "What makes CowMix better there, by the scales and learning rates that are best for supervised training?",
         (*TRIALS, *TENTH),
         COWMIX_TRIALS,
         ("cowmix",),
