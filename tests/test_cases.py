@@ -9,6 +9,8 @@ from PIL import Image
 
 import cases
 from cases import Case, Options, choose, compare, summary
+from segmentation import pictures
+from segmentation.config import Config
 from segmentation.data.camvid import load_camvid
 from segmentation.data.datasets import VOID, DataError, Dataset
 from segmentation.networks import build_network
@@ -115,3 +117,17 @@ def test_networks_must_be_of_one_kind(
 def test_rows_are_at_least_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--rows must be at least 1"):
         cases.main(Options(tmp_path, tmp_path, rows=0))
+
+
+def test_rows_of_a_panel_are_in_order_whoever_predicted_them(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = {i: torch.full(SIZE, i) for i in (0, 2, 1, 3)}  # as two processes return them
+    drawn: list[Any] = []
+    monkeypatch.setattr(pictures, "save_predictions", lambda *arguments: drawn.extend(arguments))
+    config = Config(size=SIZE)
+    pictures.save_panel(Path("panel.png"), data, {"cowmix": maps}, config)
+    _, _, predictions, more = drawn
+    assert list(predictions["cowmix"]) == [0, 1, 2, 3]
+    for i, mixed in enumerate(more["mixed image"]):
+        own, partner = (data.test.image(j).float() / 255 for j in (i, (i - 1) % 4))
+        pixels = torch.from_numpy(mixed).permute(2, 0, 1)
+        assert ((pixels == own).all(0) | (pixels == partner).all(0)).all()

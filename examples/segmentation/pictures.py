@@ -45,7 +45,8 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
         predictions: By method, class maps (H, W) by index in the test set; all methods have the same indices.
         config: Size, sigma and seed of the masks. Images of other sizes are cut to their middle before mixing.
     """
-    images = [data.test.image(i).float() / 255 for i in sorted(next(iter(predictions.values())))]
+    chosen = sorted(next(iter(predictions.values())))  # several processes return theirs one after the other
+    images = [data.test.image(i).float() / 255 for i in chosen]
     mixed = {}
     if len(images) > 1:
         middles = torch.stack([center_crop(image, list(config.size)) for image in images])
@@ -53,7 +54,8 @@ def save_panel(path: Path, data: Dataset, predictions: Mapping[str, Mapping[int,
         mask = cowmix.sample(middles, torch.Generator().manual_seed(config.seed))
         mixed["mixed image"] = [_rgb(image) for image in cowmix(middles, mask=mask)]
         mixed["cow mask"] = [_rgb(one) for one in mask]
-    save_predictions(path, data, predictions, mixed)
+    in_order = {name: {i: maps[i] for i in chosen} for name, maps in predictions.items()}
+    save_predictions(path, data, in_order, mixed)
 
 
 def save_predictions(
