@@ -151,7 +151,7 @@ STUDIES: dict[StudyName, Study] = {
     ),
     "camvid-cowmix-trials": Study(
         "CamVid, 30 labels",
-        "What makes CowMix better there, by the scales and learning rates that are best for supervised training?",
+        "What makes CowMix better there, by the learning rate 0.001, a tenth of it for the encoder?",
         (*TRIALS, *TENTH),
         COWMIX_TRIALS,
         ("cowmix",),
