@@ -113,6 +113,15 @@ def test_the_same_command_goes_on(
     assert records[:6] == first
 
 
+def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> None:
+    record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0}
+    records = [record | {"seed": 0}, record | {"seed": 1, "groups": {"east": 40.0, "west": 60.0}}]
+    made = tables(STUDIES["scenes-iterations"], records)
+    assert list(made) == ["all images", "east alone", "west alone"]
+    assert "| 50.00 ± 0.00 |" in made["all images"]
+    assert "| 40.00 |" in made["east alone"]
+
+
 def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = STUDIES["camvid-cowmix-trials"]
     scored = {"method": "cowmix", "seed": 9, "miou": 50.0, "groups": {}, "validation": {"1": 20.0, "2": 30.0}}

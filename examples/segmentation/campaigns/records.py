@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segmentation.campaigns.runner import Job, markdown, summarise
-from segmentation.campaigns.studies import STUDIES, Study, StudyName
-from segmentation.methods import MethodName
+from segmentation.campaigns.studies import STUDIES, TRIPLE, Study, StudyName
 from segmentation.storage import write_whole
 
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
-TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
 
 
 class Difference(NamedTuple):
@@ -85,9 +83,11 @@ def select(records: Records, variant: str, method: str) -> Records:
 
 
 def scores_of(records: Records, variant: str, method: str, group: str | None = None) -> dict[int, float]:
-    """Return the test mIoU by seed, of all images or of one group."""
+    """Return the mIoU by seed, of all images or of one group; earlier records have no groups."""
     found = select(records, variant, method)
-    return {one["seed"]: one["miou"] if group is None else one["groups"][group] for one in found}
+    if group is None:
+        return {one["seed"]: one["miou"] for one in found}
+    return {one["seed"]: one["groups"][group] for one in found if group in one.get("groups", ())}
 
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:
@@ -107,8 +107,9 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
     """
     first = next(iter(study.variants))
     is_compared = _compares(study)
-    unchanged = ("supervised", "full") if is_compared else () if len(study.variants) > 1 else study.methods
-    gaining = [method for method in study.methods if method not in unchanged]
+    gaining = study.methods if len(study.variants) > 1 else ()
+    if is_compared:
+        gaining = tuple(method for method in study.methods if method not in ("supervised", "full"))
     has_gap = is_compared and "full" in study.methods
     header = ["", *study.methods]
     for method in gaining:
