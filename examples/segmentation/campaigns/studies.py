@@ -26,6 +26,7 @@ CAMVID = (*LITE0, *shlex.split("--sigma 8 32 --decoder-channels 128 64 32 16 16 
 SMALL = ("--size", "120", "160")  # CamVid's images at a third of their sides
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
 TENTH = (*SCALED, "--encoder-rate", "0.1")
+BEST_RATES = (*TENTH, "--learning-rate", "3e-3")  # of supervised training, by SUPERVISED_TRIALS
 TRIALS = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
 
 
@@ -93,8 +94,12 @@ SUPERVISED_TRIALS = {
     "learning rate 0.0003": (*SCALED, "--learning-rate", "3e-4"),
     "learning rate 0.003": (*SCALED, "--learning-rate", "3e-3"),
     "encoder's rate a tenth": TENTH,
-    "encoder's rate a tenth, learning rate 0.003": (*TENTH, "--learning-rate", "3e-3"),
+    "encoder's rate a tenth, learning rate 0.003": BEST_RATES,
     "encoder's rate a tenth, colours": (*TENTH, "--colour", "0.5"),
+    "encoder's rate a tenth, learning rate 0.01": (*TENTH, "--learning-rate", "1e-2"),
+    "encoder's rate a tenth, learning rate 0.003, scales 0.5-2": tuple(
+        shlex.split("--scale 0.5 2 --encoder-rate 0.1 --learning-rate 3e-3")
+    ),
 }
 
 COWMIX_TRIALS = {
@@ -102,6 +107,8 @@ COWMIX_TRIALS = {
     "consistency weight 30": ("--consistency-weight", "30"),
     "threshold 0.8": ("--threshold", "0.8"),
     "EMA 0.999": ("--ema", "0.999"),
+    "learning rate 0.003": ("--learning-rate", "3e-3"),
+    "learning rate 0.003, mixed with labelled images": ("--learning-rate", "3e-3", "--mix-labelled"),
 }
 
 STUDIES: dict[StudyName, Study] = {
