@@ -23,6 +23,7 @@ from segmentation.campaigns.plots import save_progress
 from segmentation.campaigns.records import gather, overview, read, select, tables
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
+from segmentation.methods import MethodName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,10 @@ class Options:
     """Trainings to run at the same time, on shared cores or a shared GPU."""
     seeds: int | None = None
     """Train only so many of the study's seeds."""
+    methods: tuple[MethodName, ...] = ()
+    """Train only these of the study's methods."""
+    variants: tuple[str, ...] = ()
+    """Train only these of the study's variants; see STUDY.json for their names."""
     only_tables: bool = False
     """Train nothing: print the table and draw the curves of what is in STUDY.json."""
     out: Path = Path("runs/evidence")
@@ -46,6 +51,10 @@ class Options:
         """Refuse what could only fail later."""
         if self.at_once < 1 or (self.seeds is not None and self.seeds < 1):
             raise CampaignError("--at-once and --seeds must be at least 1.")
+        study = STUDIES[self.study] if self.study else None
+        for given, known in ((self.methods, study.methods), (self.variants, study.variants)) if study else ():
+            if unknown := sorted({*given} - {*known}):
+                raise CampaignError(f"{self.study} has no {', '.join(unknown)}: it has {', '.join(known)}.")
 
 
 def show(name: StudyName, results: Path) -> None:
@@ -56,7 +65,7 @@ def show(name: StudyName, results: Path) -> None:
     for variant, method in product(study.variants, study.methods):
         # Variants of one method are compared with one another, so they share a panel.
         panel, line = (variant, method) if len(study.methods) > 1 else (method, variant)
-        found = select(records, variant, method)
+        found = select(study, records, variant, method)
         curves[panel][line] = [{int(step): score for step, score in one["validation"].items()} for one in found]
     save_progress(results / f"{name}.png", study.question, curves)
 
@@ -68,8 +77,13 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
         return
     if not options.only_tables:
         study, folder = STUDIES[options.study], options.out / options.study
-        chosen = study.seeds[: options.seeds]
-        jobs = [job for (_, _, seed), job in study.trainings(folder, passed) if seed in chosen]
+        seeds = study.seeds[: options.seeds]
+        methods, variants = options.methods or study.methods, options.variants or study.variants
+        jobs = [
+            job
+            for (variant, method, seed), job in study.trainings(folder, passed)
+            if variant in variants and method in methods and seed in seeds
+        ]
         note = partial(gather, options.results / f"{options.study}.json", study, folder, passed)
         note()
         runner.run(jobs, options.at_once, command, note)

@@ -18,6 +18,7 @@ from segmentation.campaigns.records import Difference, difference, overview, rea
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.config import parse
+from segmentation.methods import MethodName
 from segmentation.presets import camvid
 from tests.test_campaign import is_shaded
 
@@ -46,10 +47,16 @@ def fake(tmp_path: Path) -> list[str]:
     return [sys.executable, str(tmp_path / "fake_trainer.py")]
 
 
-def run(tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Any]:
+def run(
+    tmp_path: Path,
+    command: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    unaffected: tuple[MethodName, ...] = (),
+    **options: Any,
+) -> list[Any]:
     """Train a small study, and return its records."""
     variants: dict[str, tuple[str, ...]] = {"short, flips": (), "long": ("--iterations", "9")}
-    small = replace(STUDIES["scenes-iterations"], variants=variants, seeds=range(2))
+    small = replace(STUDIES["scenes-iterations"], variants=variants, seeds=range(2), unaffected=unaffected)
     monkeypatch.setitem(STUDIES, "scenes-iterations", small)
     results = tmp_path / "results"
     results.mkdir(exist_ok=True)
@@ -113,6 +120,33 @@ def test_the_same_command_goes_on(
     assert records[:6] == first
 
 
+def test_methods_that_variants_do_not_change_are_trained_once(
+    tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"unaffected": ("supervised", "full"), "seeds": 1}
+    records = run(tmp_path, fake, monkeypatch, variants=("short, flips",), **options)
+    assert "| long |" not in capsys.readouterr().out  # nothing of its own is trained yet
+    records = run(tmp_path, fake, monkeypatch, **options)
+    assert [(one["variant"], one["method"]) for one in records] == [
+        ("short, flips", "supervised"),
+        ("short, flips", "cowmix"),
+        ("short, flips", "full"),
+        ("long", "cowmix"),
+    ]
+    assert "| long | 40.00 | 55.00 | 60.00 | +15.0 (1) | 75% |" in capsys.readouterr().out
+    evidence.main(Options(results=tmp_path / "results"), [])
+    assert "| Scenes, 30 labels: long | 40.0 | 55.0 | 60.0 | +15.0 (1) | 75% |" in capsys.readouterr().out
+
+
+def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = run(tmp_path, fake, monkeypatch, methods=("full", "cowmix"), variants=("long",))
+    assert {(one["variant"], one["method"]) for one in chosen} == {("long", "cowmix"), ("long", "full")}
+    with pytest.raises(CampaignError, match="scenes-iterations has no cutmix: it has supervised, cowmix, full"):
+        Options(study="scenes-iterations", methods=("cowmix", "cutmix"))
+    with pytest.raises(CampaignError, match="scenes-iterations has no longer: it has short, flips, long"):
+        Options(study="scenes-iterations", variants=("longer",))
+
+
 def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> None:
     record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0}
     records = [record | {"seed": 0}, record | {"seed": 1, "groups": {"east": 40.0, "west": 60.0}}]
@@ -147,12 +181,13 @@ def test_differences_are_between_the_same_seeds() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_path: Path) -> None:
-    trainings = list(STUDIES[name].trainings(tmp_path, ["--data", "camvid"] if STUDIES[name].camvid else []))
+    study = STUDIES[name]
+    trainings = list(study.trainings(tmp_path, ["--data", "camvid"] if name.startswith("camvid") else []))
     assert len({job.folder for _, job in trainings}) == len({key for key, _ in trainings}) == len(trainings)
     for (_, method, seed), job in trainings:
         config = parse(camvid, job.arguments)
         assert (config.method, config.seed) == ((method,), seed)
-        assert config.subset == (seed if STUDIES[name].camvid else None)
+        assert config.subset == (seed if study.subsets else None)
 
 
 @pytest.mark.parametrize("name", STUDIES)

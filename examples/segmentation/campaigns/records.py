@@ -77,14 +77,15 @@ def read(path: Path) -> Records:
     return records
 
 
-def select(records: Records, variant: str, method: str) -> Records:
-    """Return the records of one method in one variant."""
-    return [one for one in records if (one["variant"], one["method"]) == (variant, method)]
+def select(study: Study, records: Records, variant: str, method: str) -> Records:
+    """Return the records of one method that are shown in one variant."""
+    trained_in = study.trained_in(variant, method)
+    return [one for one in records if (one["variant"], one["method"]) == (trained_in, method)]
 
 
-def scores_of(records: Records, variant: str, method: str, group: str | None = None) -> dict[int, float]:
+def scores_of(study: Study, records: Records, variant: str, method: str, group: str | None = None) -> dict[int, float]:
     """Return the mIoU by seed, of all images or of one group; earlier records have no groups."""
-    found = select(records, variant, method)
+    found = select(study, records, variant, method)
     if group is None:
         return {one["seed"]: one["miou"] for one in found}
     return {one["seed"]: one["groups"][group] for one in found if group in one.get("groups", ())}
@@ -116,15 +117,15 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
         header += [f"{method} - {'supervised' if is_compared else first}", *(["of the gap"] if has_gap else [])]
     lines = []
     for variant in study.variants:
-        scores = {method: scores_of(records, variant, method, group) for method in study.methods}
+        scores = {method: scores_of(study, records, variant, method, group) for method in study.methods}
         cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
         for method in gaining:
-            base = scores["supervised"] if is_compared else scores_of(records, first, method, group)
+            base = scores["supervised"] if is_compared else scores_of(study, records, first, method, group)
             gained = difference(scores[method], base) if is_compared or variant != first else None
             cells.append(str(gained or ""))
             if has_gap:
                 cells.append(_share(gained, difference(scores["full"], base)))
-        if any(cells):
+        if any(scores[method] for method in study.methods if study.trained_in(variant, method) == variant):
             lines.append([variant, *cells])
     return markdown([header, *lines])
 
@@ -142,7 +143,7 @@ def overview(records: Mapping[StudyName, Records]) -> str:
     lines = []
     for name, study in STUDIES.items():
         for variant in study.variants if _compares(study) else ():
-            base, cowmix, full = (scores_of(records[name], variant, method) for method in TRIPLE)
+            base, cowmix, full = (scores_of(study, records[name], variant, method) for method in TRIPLE)
             if gained := difference(cowmix, base):
                 means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in (base, cowmix, full)]
                 share = _share(gained, difference(full, base))

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ StudyName = Literal[
     "scenes-beyond",
     "camvid-supervised-trials",
     "camvid-cowmix-trials",
+    "camvid-subsets",
+    "camvid-labels",
 ]
 
 TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
@@ -27,6 +30,7 @@ SMALL = ("--size", "120", "160")  # CamVid's images at a third of their sides
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
 TENTH = (*SCALED, "--encoder-rate", "0.1")
 BEST_RATES = (*TENTH, "--learning-rate", "3e-3")  # of supervised training, by SUPERVISED_TRIALS
+LONG = (*BEST_RATES, "--iterations", "6000", "--evaluate-every", "1000")
 TRIALS = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
 
 
@@ -40,9 +44,9 @@ class Study:
         common: Arguments of all trainings.
         variants: Arguments of each variant, by name.
         methods: What is trained in each variant.
-        seeds: Each variant is trained by each method once a seed. On CamVid a seed is also the number of the subset of
-            30 labelled frames.
-        camvid: Whether the images are CamVid's; else they are the built-in scenes.
+        seeds: Each variant is trained by each method once a seed.
+        subsets: Whether a seed is also the number of the paper's subset of 30 labelled frames of CamVid.
+        unaffected: Methods that the variants do not change: trained in the first variant alone, shown in each.
     """
 
     title: str
@@ -51,7 +55,8 @@ class Study:
     variants: Mapping[str, tuple[str, ...]]
     methods: tuple[MethodName, ...]
     seeds: Sequence[int]
-    camvid: bool = False
+    subsets: bool = False
+    unaffected: tuple[MethodName, ...] = ()
 
     def trainings(self, folder: Path, passed: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], Job]]:
         """Yield each training with its variant, method and seed, in an order that soon allows comparisons.
@@ -60,13 +65,16 @@ class Study:
             folder: Folder of the study; every training gets a folder in it.
             passed: Arguments from the user.
         """
-        for seed in self.seeds:
-            subset = ("--subset", str(seed)) if self.camvid else ()
-            for variant, own in self.variants.items():
-                for method in self.methods:
-                    words = ("--seed", str(seed), *subset, *self.common, *own)
-                    place = folder / variant.replace(" ", "-") / method / str(seed)
-                    yield (variant, method, seed), runner.job(place, method, words, passed)
+        for seed, (variant, own), method in product(self.seeds, self.variants.items(), self.methods):
+            if variant == self.trained_in(variant, method):
+                subset = ("--subset", str(seed)) if self.subsets else ()
+                words = ("--seed", str(seed), *subset, *self.common, *own)
+                place = folder / variant.replace(" ", "-") / method / str(seed)
+                yield (variant, method, seed), runner.job(place, method, words, passed)
+
+    def trained_in(self, variant: str, method: str) -> str:
+        """Return the variant whose training of `method` is shown in `variant`."""
+        return next(iter(self.variants)) if method in self.unaffected else variant
 
 
 def _long(iterations: Sequence[int]) -> dict[str, tuple[str, ...]]:
@@ -127,7 +135,7 @@ STUDIES: dict[StudyName, Study] = {
         _long((10_000,)),
         TRIPLE,
         range(3),
-        camvid=True,
+        subsets=True,
     ),
     # To be given as --data: CamVid, whose folder train also holds the frames of test, without their label maps.
     "camvid-test-frames": Study(
@@ -137,7 +145,7 @@ STUDIES: dict[StudyName, Study] = {
         {name: words for name, words in _long((10_000,)).items() if name.endswith("scales")},
         ("cowmix",),
         range(3),
-        camvid=True,
+        subsets=True,
     ),
     "scenes-beyond": Study(
         "Scenes, 30 labels",
@@ -154,7 +162,7 @@ STUDIES: dict[StudyName, Study] = {
         SUPERVISED_TRIALS,
         ("supervised",),
         (9,),
-        camvid=True,
+        subsets=True,
     ),
     "camvid-cowmix-trials": Study(
         "CamVid, 30 labels",
@@ -163,6 +171,24 @@ STUDIES: dict[StudyName, Study] = {
         COWMIX_TRIALS,
         ("cowmix",),
         (9,),
-        camvid=True,
+        subsets=True,
+    ),
+    "camvid-subsets": Study(
+        "CamVid, 30 labels",
+        "What does CowMix gain on CamVid, 160x120, over the best supervised training?",
+        (*CAMVID, *SMALL, *LONG),
+        {"mixed with labelled images": ("--mix-labelled",), "as in the paper": ()},
+        ("supervised", "cutmix", "cowmix", "full"),
+        range(5),
+        subsets=True,
+        unaffected=("supervised", "full"),
+    ),
+    "camvid-labels": Study(
+        "CamVid",
+        "How does CowMix's gain on CamVid, 160x120, depend on the number of labels?",
+        (*CAMVID, *SMALL, *LONG, "--mix-labelled"),
+        {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)},
+        ("supervised", "cowmix"),
+        range(3),
     ),
 }
