@@ -20,7 +20,7 @@ from pathlib import Path
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_progress
-from segmentation.campaigns.records import gather, overview, read, select, tables
+from segmentation.campaigns.records import compares, gather, overview, read, select, table_of_classes, tables
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.methods import MethodName
@@ -60,7 +60,11 @@ class Options:
 def show(name: StudyName, results: Path) -> None:
     """Print a study's tables, of all test images and of each street, and draw the learning curves."""
     study, records = STUDIES[name], read(results / f"{name}.json")
-    print(study.question, *(f"{images}:\n\n{table}" for images, table in tables(study, records).items()), sep="\n\n")
+    shown = tables(study, records)
+    for variant in study.variants:
+        if compares(study) and any(one["variant"] == variant for one in records):
+            shown[f"{variant}, classes"] = table_of_classes(study, records, variant)
+    print(study.question, *(f"{part}:\n\n{table}" for part, table in shown.items()), sep="\n\n")
     curves: defaultdict[str, dict[str, list[dict[int, float]]]] = defaultdict(dict)
     for variant, method in product(study.variants, study.methods):
         # Variants of one method are compared with one another, so they share a panel.

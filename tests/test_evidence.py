@@ -96,9 +96,10 @@ def test_records_and_tables(
         "| long | 50.50 ± 0.71 | 56.50 ± 2.12 | 70.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
     ]
     shown = [part.splitlines()[-2:] for part in capsys.readouterr().out.split("\n\n") if part.startswith("|")]
-    assert len(shown) == 3  # of all images, and of those of two streets
+    assert len(shown) == 5  # of all images, of those of two streets, and of the classes in two variants
     assert shown[0] == shown[1] == rows
     assert shown[2][0] == "| short, flips | 20.25 ± 0.35 | 23.25 ± 1.06 | 30.25 ± 0.35 | +3.0 ± 0.5 (2) | 30% |"
+    assert shown[3] == ["| sky | 50.0 | 50.0 | 50.0 | +0.0 ± 0.0 (2) |", "| sea |  |  |  |  |"]
     evidence.main(Options(results=tmp_path / "results"), [])
     assert capsys.readouterr().out.splitlines()[2:4] == [
         "| Scenes, 30 labels: short, flips | 40.5 | 46.5 | 60.5 | +6.0 ± 1.0 (2) | 30% |",
@@ -148,7 +149,7 @@ def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], mon
 
 
 def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> None:
-    record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0}
+    record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0, "iou": {}}
     records = [record | {"seed": 0}, record | {"seed": 1, "groups": {"east": 40.0, "west": 60.0}}]
     made = tables(STUDIES["scenes-iterations"], records)
     assert list(made) == ["all images", "east alone", "west alone"]

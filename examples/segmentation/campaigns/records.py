@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from segmentation.campaigns.runner import Job, markdown, summarise
 from segmentation.campaigns.studies import STUDIES, TRIPLE, Study, StudyName
+from segmentation.methods import MethodName
 from segmentation.storage import write_whole
 
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
@@ -83,12 +84,15 @@ def select(study: Study, records: Records, variant: str, method: str) -> Records
     return [one for one in records if (one["variant"], one["method"]) == (trained_in, method)]
 
 
-def scores_of(study: Study, records: Records, variant: str, method: str, group: str | None = None) -> dict[int, float]:
-    """Return the mIoU by seed, of all images or of one group; earlier records have no groups."""
+def scores_of(study: Study, records: Records, variant: str, method: str, part: str | None = None) -> dict[int, float]:
+    """Return the mIoU by seed, of all images or of one group, or the IoU of a class; earlier records have no groups."""
     found = select(study, records, variant, method)
-    if group is None:
-        return {one["seed"]: one["miou"] for one in found}
-    return {one["seed"]: one["groups"][group] for one in found if group in one.get("groups", ())}
+    scores = {one["seed"]: one["miou"] if part is None else _parts(one).get(part) for one in found}
+    return {seed: score for seed, score in scores.items() if score is not None}
+
+
+def _parts(record: Mapping[str, Any]) -> dict[str, float | None]:
+    return {**record.get("groups", {}), **record["iou"]}
 
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:
@@ -107,10 +111,10 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
     a gain is over the first of several variants.
     """
     first = next(iter(study.variants))
-    is_compared = _compares(study)
+    is_compared = compares(study)
     gaining = study.methods if len(study.variants) > 1 else ()
     if is_compared:
-        gaining = tuple(method for method in study.methods if method not in ("supervised", "full"))
+        gaining = _gaining(study)
     has_gap = is_compared and "full" in study.methods
     header = ["", *study.methods]
     for method in gaining:
@@ -137,12 +141,23 @@ def tables(study: Study, records: Records) -> dict[str, str]:
     return {"all images": table(study, records)} | of_groups
 
 
+def table_of_classes(study: Study, records: Records, variant: str) -> str:
+    """Lay out the mean IoU of each class as Markdown, and how much better each method is than supervised training."""
+    lines = [["", *study.methods, *(f"{method} - supervised" for method in _gaining(study))]]
+    for name in records[0]["iou"]:
+        scores = {method: scores_of(study, records, variant, method, name) for method in study.methods}
+        means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in scores.values()]
+        gains = [str(difference(scores[method], scores["supervised"]) or "") for method in _gaining(study)]
+        lines.append([name, *means, *gains])
+    return markdown(lines)
+
+
 def overview(records: Mapping[StudyName, Records]) -> str:
     """Lay out what CowMix gains in every study that compares it with supervised training."""
     header = ["", "supervised", "CowMix", "all labels", "CowMix - supervised", "of the gap"]
     lines = []
     for name, study in STUDIES.items():
-        for variant in study.variants if _compares(study) else ():
+        for variant in study.variants if compares(study) else ():
             base, cowmix, full = (scores_of(study, records[name], variant, method) for method in TRIPLE)
             if gained := difference(cowmix, base):
                 means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in (base, cowmix, full)]
@@ -151,9 +166,13 @@ def overview(records: Mapping[StudyName, Records]) -> str:
     return markdown([header, *lines])
 
 
-def _compares(study: Study) -> bool:
+def compares(study: Study) -> bool:
     """Return whether a study compares methods with supervised training."""
     return "supervised" in study.methods and len(study.methods) > 1
+
+
+def _gaining(study: Study) -> tuple[MethodName, ...]:
+    return tuple(method for method in study.methods if method not in ("supervised", "full"))
 
 
 def _share(gained: Difference | None, gap: Difference | None) -> str:
