@@ -166,7 +166,7 @@ STUDIES: dict[StudyName, Study] = {
     ),
     "camvid-cowmix-trials": Study(
         "CamVid, 30 labels",
-        "What makes CowMix better there, by the learning rate 0.001, a tenth of it for the encoder?",
+        "What makes CowMix on CamVid, 160x120, better on the validation split?",
         (*TRIALS, *TENTH),
         COWMIX_TRIALS,
         ("cowmix",),
