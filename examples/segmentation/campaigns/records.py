@@ -6,12 +6,12 @@ import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segmentation.campaigns.runner import Job, markdown, summarise
 from segmentation.campaigns.studies import STUDIES, TRIPLE, Study, StudyName
-from segmentation.methods import MethodName
 from segmentation.storage import write_whole
 
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
@@ -108,13 +108,15 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
     """Lay out scores and gains as Markdown, of all test images or of one group.
 
     With supervised training among several methods, a gain is over it, and comes with its share of the gap to full. Else
-    a gain is over the first of several variants.
+    a gain is over the first of several variants. Methods have columns, or rows if variants do not concern all of them.
     """
+    if study.unaffected:
+        return _table_of_rows(study, records, group)
     first = next(iter(study.variants))
     is_compared = compares(study)
     gaining = study.methods if len(study.variants) > 1 else ()
     if is_compared:
-        gaining = _gaining(study)
+        gaining = tuple(method for method in study.methods if method not in ("supervised", "full"))
     has_gap = is_compared and "full" in study.methods
     header = ["", *study.methods]
     for method in gaining:
@@ -129,9 +131,23 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
             cells.append(str(gained or ""))
             if has_gap:
                 cells.append(_share(gained, difference(scores["full"], base)))
-        if any(scores[method] for method in study.methods if study.trained_in(variant, method) == variant):
+        if any(cells):
             lines.append([variant, *cells])
     return markdown([header, *lines])
+
+
+def _table_of_rows(study: Study, records: Records, group: str | None) -> str:
+    first = next(iter(study.variants))
+    base, full = (scores_of(study, records, first, method, group) for method in ("supervised", "full"))
+    lines = [["", "mIoU", "- supervised", "of the gap"]]
+    for method, variant in product(study.methods, study.variants):
+        scores = scores_of(study, records, variant, method, group)
+        if scores and study.trained_in(variant, method) == variant:
+            gained = difference(scores, base) if method != "supervised" else None
+            share = _share(gained, difference(full, base)) if method != "full" else ""
+            name = method if method in study.unaffected else f"{method}, {variant}"
+            lines.append([name, str(summarise([*scores.values()])), str(gained or ""), share])
+    return markdown(lines)
 
 
 def tables(study: Study, records: Records) -> dict[str, str]:
@@ -142,13 +158,11 @@ def tables(study: Study, records: Records) -> dict[str, str]:
 
 
 def table_of_classes(study: Study, records: Records, variant: str) -> str:
-    """Lay out the mean IoU of each class as Markdown, and how much better each method is than supervised training."""
-    lines = [["", *study.methods, *(f"{method} - supervised" for method in _gaining(study))]]
+    """Lay out the mean IoU of each class as Markdown, and how much better CowMix is than supervised training."""
+    lines = [["", "supervised", "CowMix", "all labels", "CowMix - supervised"]]
     for name in records[0]["iou"]:
-        scores = {method: scores_of(study, records, variant, method, name) for method in study.methods}
-        means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in scores.values()]
-        gains = [str(difference(scores[method], scores["supervised"]) or "") for method in _gaining(study)]
-        lines.append([name, *means, *gains])
+        scores = [scores_of(study, records, variant, method, name) for method in TRIPLE]
+        lines.append([name, *map(_mean, scores), str(difference(scores[1], scores[0]) or "")])
     return markdown(lines)
 
 
@@ -160,8 +174,7 @@ def overview(records: Mapping[StudyName, Records]) -> str:
         for variant in study.variants if compares(study) else ():
             base, cowmix, full = (scores_of(study, records[name], variant, method) for method in TRIPLE)
             if gained := difference(cowmix, base):
-                means = [f"{statistics.fmean(one.values()):.1f}" if one else "" for one in (base, cowmix, full)]
-                share = _share(gained, difference(full, base))
+                means, share = map(_mean, (base, cowmix, full)), _share(gained, difference(full, base))
                 lines.append([f"{study.title}: {variant}", *means, str(gained), share])
     return markdown([header, *lines])
 
@@ -171,8 +184,8 @@ def compares(study: Study) -> bool:
     return "supervised" in study.methods and len(study.methods) > 1
 
 
-def _gaining(study: Study) -> tuple[MethodName, ...]:
-    return tuple(method for method in study.methods if method not in ("supervised", "full"))
+def _mean(scores: dict[int, float]) -> str:
+    return f"{statistics.fmean(scores.values()):.1f}" if scores else ""
 
 
 def _share(gained: Difference | None, gap: Difference | None) -> str:

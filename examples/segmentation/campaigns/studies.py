@@ -46,7 +46,8 @@ class Study:
         methods: What is trained in each variant.
         seeds: Each variant is trained by each method once a seed.
         subsets: Whether a seed is also the number of the paper's subset of 30 labelled frames of CamVid.
-        unaffected: Methods that the variants do not change: trained in the first variant alone, shown in each.
+        unaffected: Methods that the variants do not concern: trained once a seed, without the arguments of a variant,
+            and counted as trained in the first.
     """
 
     title: str
@@ -68,7 +69,7 @@ class Study:
         for seed, (variant, own), method in product(self.seeds, self.variants.items(), self.methods):
             if variant == self.trained_in(variant, method):
                 subset = ("--subset", str(seed)) if self.subsets else ()
-                words = ("--seed", str(seed), *subset, *self.common, *own)
+                words = ("--seed", str(seed), *subset, *self.common, *(() if method in self.unaffected else own))
                 place = folder / variant.replace(" ", "-") / method / str(seed)
                 yield (variant, method, seed), runner.job(place, method, words, passed)
 
@@ -178,10 +179,10 @@ STUDIES: dict[StudyName, Study] = {
         "What does CowMix gain on CamVid, 160x120, over the best supervised training?",
         (*CAMVID, *SMALL, *LONG),
         {"mixed with labelled images": ("--mix-labelled",), "as in the paper": ()},
-        ("supervised", "cutmix", "cowmix", "full"),
+        ("supervised", "std_aug", "ict", "cutout", "cutmix", "cowout", "cowmix", "full"),
         range(5),
         subsets=True,
-        unaffected=("supervised", "full"),
+        unaffected=("supervised", "std_aug", "cutout", "cowout", "full"),
     ),
     "camvid-labels": Study(
         "CamVid",
