@@ -96,10 +96,11 @@ def test_records_and_tables(
         "| long | 50.50 ± 0.71 | 56.50 ± 2.12 | 70.50 ± 0.71 | +6.0 ± 1.0 (2) | 30% |",
     ]
     shown = [part.splitlines()[-2:] for part in capsys.readouterr().out.split("\n\n") if part.startswith("|")]
-    assert len(shown) == 5  # of all images, of those of two streets, and of the classes in two variants
-    assert shown[0] == shown[1] == rows
-    assert shown[2][0] == "| short, flips | 20.25 ± 0.35 | 23.25 ± 1.06 | 30.25 ± 0.35 | +3.0 ± 0.5 (2) | 30% |"
-    assert shown[3] == ["| sky | 50.0 | 50.0 | 50.0 | +0.0 ± 0.0 (2) |", "| sea |  |  |  |  |"]
+    assert len(shown) == 6  # of all images, validation, two streets, and the classes in two variants
+    assert shown[0] == shown[2] == rows
+    assert shown[1][0] == "| short, flips | 35.00 ± 0.00 | 35.00 ± 0.00 | 35.00 ± 0.00 | +0.0 ± 0.0 (2) |  |"
+    assert shown[3][0] == "| short, flips | 20.25 ± 0.35 | 23.25 ± 1.06 | 30.25 ± 0.35 | +3.0 ± 0.5 (2) | 30% |"
+    assert shown[4] == ["| sky | 50.0 | 50.0 | 50.0 | +0.0 ± 0.0 (2) |", "| sea |  |  |  |  |"]
     evidence.main(Options(results=tmp_path / "results"), [])
     assert capsys.readouterr().out.splitlines()[2:4] == [
         "| Scenes, 30 labels: short, flips | 40.5 | 46.5 | 60.5 | +6.0 ± 1.0 (2) | 30% |",
@@ -158,12 +159,12 @@ def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], mon
 
 
 def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> None:
-    record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0, "iou": {}}
+    record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0, "iou": {}, "validation": {}}
     records = [record | {"seed": 0}, record | {"seed": 1, "groups": {"east": 40.0, "west": 60.0}}]
     made = tables(STUDIES["scenes-iterations"], records)
-    assert list(made) == ["all images", "east alone", "west alone"]
+    assert list(made) == ["all images", "the validation split", "east", "west"]
     assert "| 50.00 ± 0.00 |" in made["all images"]
-    assert "| 40.00 |" in made["east alone"]
+    assert "| 40.00 |" in made["east"]
 
 
 def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from segmentation.campaigns.runner import Job, markdown, summarise
 from segmentation.campaigns.studies import STUDIES, TRIPLE, Study, StudyName
 from segmentation.storage import write_whole
 
+VALIDATION = "the validation split"  # as it was scored last during the training
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
 
 
@@ -85,14 +86,24 @@ def select(study: Study, records: Records, variant: str, method: str) -> Records
 
 
 def scores_of(study: Study, records: Records, variant: str, method: str, part: str | None = None) -> dict[int, float]:
-    """Return the mIoU by seed, of all images or of one group, or the IoU of a class; earlier records have no groups."""
+    """Return the scores by seed.
+
+    Args:
+        study: The study.
+        records: Its records.
+        variant: Name of a variant.
+        method: Name of a method.
+        part: None for the mIoU of all scored images; a group's name for that of its images, which earlier records lack;
+            a class for its IoU; or VALIDATION.
+    """
     found = select(study, records, variant, method)
     scores = {one["seed"]: one["miou"] if part is None else _parts(one).get(part) for one in found}
     return {seed: score for seed, score in scores.items() if score is not None}
 
 
 def _parts(record: Mapping[str, Any]) -> dict[str, float | None]:
-    return {**record.get("groups", {}), **record["iou"]}
+    last = next(reversed(record["validation"].values()), None)
+    return {VALIDATION: last, **record.get("groups", {}), **record["iou"]}
 
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:
@@ -104,14 +115,14 @@ def difference(better: dict[int, float], worse: dict[int, float]) -> Difference 
     return Difference(statistics.fmean(both), error, len(both))
 
 
-def table(study: Study, records: Records, group: str | None = None) -> str:
-    """Lay out scores and gains as Markdown, of all test images or of one group.
+def table(study: Study, records: Records, part: str | None = None) -> str:
+    """Lay out scores and gains as Markdown, of all test images or of one part (see `scores_of`).
 
     With supervised training among several methods, a gain is over it, and comes with its share of the gap to full. Else
     a gain is over the first of several variants. Methods have columns, or rows if variants do not concern all of them.
     """
     if study.unaffected:
-        return _table_of_rows(study, records, group)
+        return _table_of_rows(study, records, part)
     first = next(iter(study.variants))
     is_compared = compares(study)
     gaining = study.methods if len(study.variants) > 1 else ()
@@ -123,10 +134,10 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
         header += [f"{method} - {'supervised' if is_compared else first}", *(["of the gap"] if has_gap else [])]
     lines = []
     for variant in study.variants:
-        scores = {method: scores_of(study, records, variant, method, group) for method in study.methods}
+        scores = {method: scores_of(study, records, variant, method, part) for method in study.methods}
         cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
         for method in gaining:
-            base = scores["supervised"] if is_compared else scores_of(study, records, first, method, group)
+            base = scores["supervised"] if is_compared else scores_of(study, records, first, method, part)
             gained = difference(scores[method], base) if is_compared or variant != first else None
             cells.append(str(gained or ""))
             if has_gap:
@@ -136,12 +147,12 @@ def table(study: Study, records: Records, group: str | None = None) -> str:
     return markdown([header, *lines])
 
 
-def _table_of_rows(study: Study, records: Records, group: str | None) -> str:
+def _table_of_rows(study: Study, records: Records, part: str | None) -> str:
     first = next(iter(study.variants))
-    base, full = (scores_of(study, records, first, method, group) for method in ("supervised", "full"))
+    base, full = (scores_of(study, records, first, method, part) for method in ("supervised", "full"))
     lines = [["", "mIoU", "- supervised", "of the gap"]]
     for method, variant in product(study.methods, study.variants):
-        scores = scores_of(study, records, variant, method, group)
+        scores = scores_of(study, records, variant, method, part)
         if scores and study.trained_in(variant, method) == variant:
             gained = difference(scores, base) if method != "supervised" else None
             share = _share(gained, difference(full, base)) if method != "full" else ""
@@ -151,10 +162,10 @@ def _table_of_rows(study: Study, records: Records, group: str | None) -> str:
 
 
 def tables(study: Study, records: Records) -> dict[str, str]:
-    """Return a study's tables by what they are of: all images, then each of several groups."""
+    """Return a study's tables by what they are of: all images, then the validation split and each of several groups."""
     groups = sorted({group for one in records for group in one.get("groups", ())})
-    of_groups = {f"{group} alone": table(study, records, group) for group in groups if len(groups) > 1}
-    return {"all images": table(study, records)} | of_groups
+    parts = [VALIDATION, *groups] if len(groups) > 1 else []
+    return {"all images": table(study, records)} | {part: table(study, records, part) for part in parts}
 
 
 def table_of_classes(study: Study, records: Records, variant: str) -> str:
