@@ -66,9 +66,12 @@ def show(name: StudyName, results: Path) -> None:
             shown[f"{variant}, classes"] = table_of_classes(study, records, variant)
     print(study.question, *(f"{part}:\n\n{table}" for part, table in shown.items()), sep="\n\n")
     curves: defaultdict[str, dict[str, list[dict[int, float]]]] = defaultdict(dict)
-    for variant, method in product(study.variants, study.methods):
-        # Variants of one method are compared with one another, so they share a panel.
-        panel, line = (variant, method) if len(study.methods) > 1 else (method, variant)
+    for method, variant in product(study.methods, study.variants):
+        # What is compared with one another shares a panel.
+        if study.unaffected:
+            panel, line = study.title, study.label(variant, method)
+        else:
+            panel, line = (variant, method) if len(study.methods) > 1 else (method, variant)
         found = select(study, records, variant, method)
         curves[panel][line] = [{int(step): score for step, score in one["validation"].items()} for one in found]
     save_progress(results / f"{name}.png", study.question, curves)

@@ -139,6 +139,9 @@ def test_methods_that_variants_do_not_concern_are_trained_once(
         "| cowmix, long | 55.00 | +15.0 (1) | 75% |",
         "| full | 60.00 | +20.0 (1) |  |",
     ]
+    assert legends(tmp_path / "results", monkeypatch) == [
+        ["supervised (1)", "cowmix, short, flips (1)", "cowmix, long (1)", "full (1)"]
+    ]
     evidence.main(Options(results=tmp_path / "results"), [])
     assert "| Scenes, 30 labels: long | 40.0 | 55.0 | 60.0 | +15.0 (1) | 75% |" in capsys.readouterr().out
 
@@ -165,6 +168,14 @@ def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> No
     assert list(made) == ["all images", "the validation split", "east", "west"]
     assert "| 50.00 ± 0.00 |" in made["all images"]
     assert "| 40.00 |" in made["east"]
+
+
+def legends(results: Path, monkeypatch: pytest.MonkeyPatch, study: StudyName = "scenes-iterations") -> list[list[str]]:
+    """Return the names of the lines in each panel of a study's figure."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
+    evidence.main(Options(study=study, only_tables=True, results=results), [])
+    return [axis.get_legend_handles_labels()[1] for axis in drawn[0].axes]
 
 
 def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,8 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
         title: Title of the figure.
         curves: By panel and line, the scores in percent by iteration, one mapping for each seed.
     """
-    shown = {panel: lines for panel, lines in curves.items() if any(lines.values())}
+    begun = {panel: {name: seeds for name, seeds in lines.items() if seeds} for panel, lines in curves.items()}
+    shown = {panel: lines for panel, lines in begun.items() if lines}
     columns = min(2, len(shown)) or 1
     rows = -(-len(shown) // columns) or 1
     figure, axes = plt.subplots(
@@ -148,8 +149,6 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
     )
     for axis, (panel, lines) in zip(axes.flat, shown.items(), strict=False):
         for (style, colour), (name, seeds) in zip(product(("-", "--", ":"), _LINES), lines.items(), strict=False):
-            if not seeds:
-                continue
             for one in seeds:
                 axis.plot(list(one), list(one.values()), style, color=colour, alpha=0.3, linewidth=1)
             steps = sorted(set.intersection(*map(set, seeds)))

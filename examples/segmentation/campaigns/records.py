@@ -156,8 +156,7 @@ def _table_of_rows(study: Study, records: Records, part: str | None) -> str:
         if scores and study.trained_in(variant, method) == variant:
             gained = difference(scores, base) if method != "supervised" else None
             share = _share(gained, difference(full, base)) if method != "full" else ""
-            name = method if method in study.unaffected else f"{method}, {variant}"
-            lines.append([name, str(summarise([*scores.values()])), str(gained or ""), share])
+            lines.append([study.label(variant, method), str(summarise([*scores.values()])), str(gained or ""), share])
     return markdown(lines)
 
 

@@ -77,6 +77,10 @@ class Study:
         """Return the variant whose training of `method` is shown in `variant`."""
         return next(iter(self.variants)) if method in self.unaffected else variant
 
+    def label(self, variant: str, method: str) -> str:
+        """Return the name of a method in a variant, among all methods and variants."""
+        return method if method in self.unaffected else f"{method}, {variant}"
+
 
 def _long(iterations: Sequence[int]) -> dict[str, tuple[str, ...]]:
     return {
