@@ -179,7 +179,7 @@ STUDIES: dict[StudyName, Study] = {
         subsets=True,
     ),
     "camvid-subsets": Study(
-        "CamVid, 30 labels",
+        "CamVid, 30 labels, best settings",
         "What does CowMix gain on CamVid, 160x120, over the best supervised training?",
         (*CAMVID, *SMALL, *LONG),
         {"mixed with labelled images": ("--mix-labelled",), "as in the paper": ()},
