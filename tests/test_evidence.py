@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import evidence
@@ -139,9 +140,9 @@ def test_methods_that_variants_do_not_concern_are_trained_once(
         "| cowmix, long | 55.00 | +15.0 (1) | 75% |",
         "| full | 60.00 | +20.0 (1) |  |",
     ]
-    assert legends(tmp_path / "results", monkeypatch) == [
-        ["supervised (1)", "cowmix, short, flips (1)", "cowmix, long (1)", "full (1)"]
-    ]
+    (axis,) = panels(tmp_path / "results", monkeypatch)
+    _, labels = axis.get_legend_handles_labels()
+    assert labels == ["supervised (1)", "cowmix, short, flips (1)", "cowmix, long (1)", "full (1)"]
     evidence.main(Options(results=tmp_path / "results"), [])
     assert "| Scenes, 30 labels: long | 40.0 | 55.0 | 60.0 | +15.0 (1) | 75% |" in capsys.readouterr().out
 
@@ -170,12 +171,12 @@ def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> No
     assert "| 40.00 |" in made["east"]
 
 
-def legends(results: Path, monkeypatch: pytest.MonkeyPatch, study: StudyName = "scenes-iterations") -> list[list[str]]:
-    """Return the names of the lines in each panel of a study's figure."""
+def panels(results: Path, monkeypatch: pytest.MonkeyPatch, study: StudyName = "scenes-iterations") -> list[Axes]:
+    """Return the panels of a study's figure."""
     drawn: list[Figure] = []
     monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
     evidence.main(Options(study=study, only_tables=True, results=results), [])
-    return [axis.get_legend_handles_labels()[1] for axis in drawn[0].axes]
+    return drawn[0].axes
 
 
 def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,10 +184,7 @@ def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytes
     scored = {"method": "cowmix", "seed": 9, "miou": 50.0, "groups": {}, "validation": {"1": 20.0, "2": 30.0}}
     made = {"trainings": [scored | {"variant": variant} for variant in trials.variants]}
     (tmp_path / "camvid-cowmix-trials.json").write_text(json.dumps(made))
-    drawn: list[Figure] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
-    evidence.main(Options(study="camvid-cowmix-trials", only_tables=True, results=tmp_path), [])
-    (axis,) = drawn[0].axes
+    (axis,) = panels(tmp_path, monkeypatch, "camvid-cowmix-trials")
     _, labels = axis.get_legend_handles_labels()
     assert labels == [f"{variant} (1)" for variant in trials.variants]
     looks = {(line.get_color(), line.get_linestyle()) for line in axis.lines}
