@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -270,4 +271,19 @@ def test_a_killed_worker_is_told_however_it_is_noticed(error: Exception, capsys:
     with pytest.raises(SystemExit) as caught, one_sentence("the same command"):
         raise error
     assert caught.value.code == 1
+    assert "a process that reads images was killed" in capsys.readouterr().err
+
+
+def test_a_second_worker_killed_does_not_interrupt_how_the_first_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class TwoKilledError(RuntimeError):
+        def __str__(self) -> str:
+            signal.raise_signal(signal.SIGCHLD)
+            return "DataLoader worker (pid 1)"
+
+    before = signal.signal(signal.SIGCHLD, Mock(side_effect=RuntimeError("DataLoader worker (pid 2)")))
+    try:
+        with pytest.raises(SystemExit), one_sentence("the same command"):
+            raise TwoKilledError
+    finally:
+        signal.signal(signal.SIGCHLD, before)
     assert "a process that reads images was killed" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """How a command ends that users or their machines stop: with one sentence, and an exit status that is not 0."""
 
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ def one_sentence(go_on: str) -> Iterator[None]:
     """
     threading.excepthook = _leave_to_main_thread
     try:
-        yield
+        with _only_the_first_worker():
+            yield
     except UserError as error:
         # A data worker's error has the traceback in its text, before the message.
         _end(str(error).rpartition("DataError: ")[2].strip())
@@ -41,6 +43,20 @@ def one_sentence(go_on: str) -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         _end(WORKER_KILLED.format(go_on=go_on))
+
+
+@contextmanager
+def _only_the_first_worker() -> Iterator[None]:
+    """After an error, let no data worker's death interrupt how the command ends.
+
+    PyTorch raises a RuntimeError for each DataLoader that lost a worker, wherever the main thread then is.
+    """
+    try:
+        yield
+    except BaseException:
+        if hasattr(signal, "SIGCHLD"):  # Windows has none
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        raise
 
 
 def _leave_to_main_thread(hook: threading.ExceptHookArgs) -> None:
