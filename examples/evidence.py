@@ -51,8 +51,12 @@ class Options:
         """Refuse what could only fail later."""
         if self.at_once < 1 or (self.seeds is not None and self.seeds < 1):
             raise CampaignError("--at-once and --seeds must be at least 1.")
-        study = STUDIES[self.study] if self.study else None
-        for given, known in ((self.methods, study.methods), (self.variants, study.variants)) if study else ():
+        if self.study is None:
+            if self.methods or self.variants or self.seeds is not None:
+                raise CampaignError("--methods, --variants and --seeds choose among a study's trainings: add --study.")
+            return
+        study = STUDIES[self.study]
+        for given, known in ((self.methods, study.methods), (self.variants, study.variants)):
             if unknown := sorted({*given} - {*known}):
                 raise CampaignError(f"{self.study} has no {', '.join(unknown)}: it has {', '.join(known)}.")
 

@@ -160,6 +160,9 @@ def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], mon
         Options(study="scenes-iterations", methods=("cowmix", "cutmix"))
     with pytest.raises(CampaignError, match="scenes-iterations has no longer: it has short, flips, long"):
         Options(study="scenes-iterations", variants=("longer",))
+    for option in ({"seeds": 1}, {"methods": ("cowmix",)}, {"variants": ("short",)}):
+        with pytest.raises(CampaignError, match="add --study"):
+            Options(**option)
 
 
 def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> None:
