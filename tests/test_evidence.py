@@ -165,6 +165,19 @@ def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], mon
             Options(**option)
 
 
+def test_rows_without_supervised_training_gain_over_the_first() -> None:
+    record = {"variant": "as in the paper", "method": "cowmix", "seed": 0, "miou": 50.0, "iou": {}, "validation": {}}
+    views = record | {"variant": "two views", "miou": 52.0}
+    both = record | {"method": "cow_and_box", "miou": 49.0}
+    assert tables(STUDIES["scenes-beyond"], [record, views, both])["all images"].splitlines() == [
+        "|  | mIoU | - cowmix, as in the paper |",
+        "| --- | ---: | ---: |",
+        "| cowmix, as in the paper | 50.00 |  |",
+        "| cowmix, two views | 52.00 | +2.0 (1) |",
+        "| cow_and_box | 49.00 | -1.0 (1) |",
+    ]
+
+
 def test_records_from_before_groups_are_left_out_of_the_tables_of_groups() -> None:
     record = {"variant": "600 iterations, flips", "method": "cowmix", "miou": 50.0, "iou": {}, "validation": {}}
     records = [record | {"seed": 0}, record | {"seed": 1, "groups": {"east": 40.0, "west": 60.0}}]

@@ -119,7 +119,8 @@ def table(study: Study, records: Records, part: str | None = None) -> str:
     """Lay out scores and gains as Markdown, of all test images or of one part (see `scores_of`).
 
     With supervised training among several methods, a gain is over it, and comes with its share of the gap to full. Else
-    a gain is over the first of several variants. Methods have columns, or rows if variants do not concern all of them.
+    a gain is over the first of several variants. Methods have columns; if variants do not concern all of them, each
+    method in each variant has a row, and a gain without supervised training is over the first row.
     """
     if study.unaffected:
         return _table_of_rows(study, records, part)
@@ -148,15 +149,17 @@ def table(study: Study, records: Records, part: str | None = None) -> str:
 
 
 def _table_of_rows(study: Study, records: Records, part: str | None) -> str:
-    first = next(iter(study.variants))
-    base, full = (scores_of(study, records, first, method, part) for method in ("supervised", "full"))
-    lines = [["", "mIoU", "- supervised", "of the gap"]]
+    first, has_gap = next(iter(study.variants)), compares(study) and "full" in study.methods
+    reference = "supervised" if compares(study) else study.methods[0]
+    base, full = (scores_of(study, records, first, method, part) for method in (reference, "full"))
+    lines = [["", "mIoU", f"- {study.label(first, reference)}", *(["of the gap"] if has_gap else [])]]
     for method, variant in product(study.methods, study.variants):
         scores = scores_of(study, records, variant, method, part)
         if scores and study.trained_in(variant, method) == variant:
-            gained = difference(scores, base) if method != "supervised" else None
+            gained = difference(scores, base) if (variant, method) != (first, reference) else None
             share = _share(gained, difference(full, base)) if method != "full" else ""
-            lines.append([study.label(variant, method), str(summarise([*scores.values()])), str(gained or ""), share])
+            cells = [study.label(variant, method), str(summarise([*scores.values()])), str(gained or "")]
+            lines.append([*cells, *([share] if has_gap else [])])
     return markdown(lines)
 
 

@@ -157,8 +157,9 @@ STUDIES: dict[StudyName, Study] = {
         "What makes CowMix better on the built-in scenes, within the same iterations?",
         (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
         BEYOND,
-        ("cowmix",),
+        ("cowmix", "cow_and_box"),
         range(3),
+        unaffected=("cow_and_box",),
     ),
     "camvid-supervised-trials": Study(
         "CamVid, 30 labels",
