@@ -15,6 +15,7 @@ StudyName = Literal[
     "scenes-iterations",
     "camvid-iterations",
     "camvid-test-frames",
+    "scenes-sizes",
     "scenes-beyond",
     "camvid-supervised-trials",
     "camvid-cowmix-trials",
@@ -151,6 +152,14 @@ STUDIES: dict[StudyName, Study] = {
         ("cowmix",),
         range(3),
         subsets=True,
+    ),
+    "scenes-sizes": Study(
+        "Scenes, 30 labels, 1,200 iterations",
+        "Does CowMix's gain on the built-in scenes depend on the size of the images?",
+        (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
+        {f"{3 * n}x{2 * n}": ("--size", str(2 * n), str(3 * n)) for n in (32, 48, 64)},
+        TRIPLE,
+        range(3),
     ),
     "scenes-beyond": Study(
         "Scenes, 30 labels",
