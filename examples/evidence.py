@@ -6,9 +6,9 @@ python examples/evidence.py --study camvid-iterations --at-once 2 -- --data DIR
 python examples/evidence.py                                      trains nothing: the table of all studies
 python examples/evidence.py --help
 
-Arguments after -- go to train_camvid.py. Repeat an interrupted command to continue. After each training the script
-writes STUDY.json, the scores of all that are finished; at the end it prints them as the tables of docs/results, and
-draws STUDY.png, learning curves. `--only-tables` trains nothing.
+After -- may follow --data and --workers, for train_camvid.py. Repeat an interrupted command to continue. After each
+training the script writes STUDY.json, the scores of all that are finished; at the end it prints them as the tables of
+docs/results, and draws STUDY.png, learning curves. `--only-tables` trains nothing.
 """
 
 from collections import defaultdict
@@ -20,10 +20,13 @@ from pathlib import Path
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_progress
-from segmentation.campaigns.records import compares, gather, overview, read, select, table_of_classes, tables
+from segmentation.campaigns.records import compares, overview, read, select, table_of_classes, tables, update
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.methods import MethodName
+from segmentation.storage import locked
+
+PASSED = ("--data", "--workers")  # options of the trainer that change no score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Options:
     methods: tuple[MethodName, ...] = ()
     """Train only these of the study's methods."""
     variants: tuple[str, ...] = ()
-    """Train only these of the study's variants; see STUDY.json for their names."""
+    """Train only these of the study's variants; for their names see segmentation/campaigns/studies.py."""
     only_tables: bool = False
     """Train nothing: print the table and draw the curves of what is in STUDY.json."""
     out: Path = Path("runs/evidence")
@@ -51,19 +54,24 @@ class Options:
         """Refuse what could only fail later."""
         if self.at_once < 1 or (self.seeds is not None and self.seeds < 1):
             raise CampaignError("--at-once and --seeds must be at least 1.")
-        if self.study is None:
-            if self.methods or self.variants or self.seeds is not None:
-                raise CampaignError("--methods, --variants and --seeds choose among a study's trainings: add --study.")
-            return
-        study = STUDIES[self.study]
-        for given, known in ((self.methods, study.methods), (self.variants, study.variants)):
+        if not self.trains and (self.methods or self.variants or self.seeds is not None):
+            raise CampaignError("--methods, --variants and --seeds choose what is trained, but nothing is.")
+        study = STUDIES[self.study] if self.study else None
+        for given, known in ((self.methods, study.methods), (self.variants, study.variants)) if study else ():
             if unknown := sorted({*given} - {*known}):
-                raise CampaignError(f"{self.study} has no {', '.join(unknown)}: it has {', '.join(known)}.")
+                raise CampaignError(f"{self.study} has no {'; '.join(unknown)}. It has: {'; '.join(known)}.")
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return self.study is not None and not self.only_tables
 
 
 def show(name: StudyName, results: Path) -> None:
-    """Print a study's tables, of all test images and of each street, and draw the learning curves."""
+    """Print a study's tables, of all scored images, of parts of them and of each class; draw the learning curves."""
     study, records = STUDIES[name], read(results / f"{name}.json")
+    if not records:
+        raise CampaignError(f"{results} holds no trainings of {name}.")
     shown = tables(study, records)
     for variant in study.variants:
         if compares(study) and any(one["variant"] == variant for one in records):
@@ -81,23 +89,35 @@ def show(name: StudyName, results: Path) -> None:
     save_progress(results / f"{name}.png", study.question, curves)
 
 
+def train(name: StudyName, options: Options, passed: Sequence[str], command: Sequence[str]) -> None:
+    """Train what is chosen and not trained yet, and write the scores."""
+    given = {word.split("=")[0] for word in passed if word.startswith("--")}
+    if unknown := sorted(given - {*PASSED}):
+        raise CampaignError(f"{unknown[0]} would make another study: only {' and '.join(PASSED)} may follow the --.")
+    study = STUDIES[name]
+    methods, variants = options.methods or study.methods, options.variants or study.variants
+    chosen = [
+        ((variant, method, seed), job)
+        for (variant, method, seed), job in study.trainings(options.out / name, passed)
+        if variant in variants and method in methods and seed in study.seeds[: options.seeds]
+    ]
+    note = partial(update, options.results / f"{name}.json", study, chosen)
+    with locked(options.out / name):
+        runner.run([job for _, job in chosen], options.at_once, command, note)
+
+
 def main(options: Options, passed: Sequence[str], command: Sequence[str] = runner.TRAINER) -> None:
-    """Train what is not trained yet by `command` with the arguments `passed`, and write what came out."""
+    """Train what is not trained yet by `command` with the arguments `passed`, and show what came out."""
+    if passed and not options.trains:
+        raise CampaignError("nothing is trained: leave out what follows the --.")
     if options.study is None:
-        print(overview({name: read(options.results / f"{name}.json") for name in STUDIES}))
+        records = {name: read(options.results / f"{name}.json") for name in STUDIES}
+        if not any(records.values()):
+            raise CampaignError(f"{options.results} holds no trainings of any study.")
+        print(overview(records))
         return
-    if not options.only_tables:
-        study, folder = STUDIES[options.study], options.out / options.study
-        seeds = study.seeds[: options.seeds]
-        methods, variants = options.methods or study.methods, options.variants or study.variants
-        jobs = [
-            job
-            for (variant, method, seed), job in study.trainings(folder, passed)
-            if variant in variants and method in methods and seed in seeds
-        ]
-        note = partial(gather, options.results / f"{options.study}.json", study, folder, passed)
-        note()
-        runner.run(jobs, options.at_once, command, note)
+    if options.trains:
+        train(options.study, options, passed, command)
     show(options.study, options.results)
 
 

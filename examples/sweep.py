@@ -22,6 +22,7 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_sweep
 from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
+from segmentation.storage import locked
 
 # The paper gives these values in pictures only. Its text names a few: weights from 3 to 30, 10 being best (Figure 8);
 # EMA, of little effect (Figure 9); fixed sigmas between 4 and 8, 4-16 being best (Figure 10); proportions fixed for
@@ -102,7 +103,8 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
     if options.baseline:
         baseline["supervised"] = runner.subset_jobs(options.out / "supervised", "supervised", options.subsets, passed)
     every = [job for group in (*jobs.values(), *baseline.values()) for job in group]
-    runner.run(every, options.at_once, command)
+    with locked(options.out):
+        runner.run(every, options.at_once, command)
     report(
         options,
         {value: runner.gather(group) for value, group in jobs.items()},

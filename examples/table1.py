@@ -23,6 +23,7 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_comparison
 from segmentation.campaigns.runner import Summary
 from segmentation.methods import MethodName
+from segmentation.storage import locked
 
 # Table 1: mean and standard deviation of 10 runs of 300 epochs. Standard augmentation was stopped after 50 epochs and
 # CutMix after 100, since they did not converge.
@@ -124,7 +125,8 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
     """Train what is not trained yet by `command` with the arguments `passed`, and report."""
     jobs = {name: runner.subset_jobs(options.out / name, name, options.subsets, passed) for name in options.method}
     every = [job for group in jobs.values() for job in group]
-    runner.run(every, options.at_once, command)
+    with locked(options.out):
+        runner.run(every, options.at_once, command)
     report(options, {name: runner.gather(group) for name, group in jobs.items()}, runner.provenance(every, passed))
 
 

@@ -165,13 +165,15 @@ def test_an_interrupt_ends_the_trainings_and_the_same_command_goes_on(tmp_path: 
     assert [len(starts(job)) for job in jobs] == [2, 2, 1, 1]
 
 
-@pytest.mark.parametrize("word", ["--seed", "--seed=3", "--out", "--resume", "--overwrite", "--consistency_weight"])
+@pytest.mark.parametrize(
+    "word", ["--seed", "--seed=3", "--out", "--resume", "--overwrite", "--no-mix-labelled", "--consistency_weight"]
+)
 def test_options_that_a_campaign_sets_are_refused(tmp_path: Path, word: str) -> None:
-    varied = ("--consistency-weight", "0.99")
+    varied = ("--mix-labelled", "--consistency-weight", "0.99")
     with pytest.raises(CampaignError, match=f"{word.split('=')[0].replace('_', '-')} is set for each training"):
         runner.subset_jobs(tmp_path, "cowmix", 1, [word], varied)
     (job,) = runner.subset_jobs(tmp_path, "cowmix", 1, ["--ema", "0.99"], varied)
-    assert job.arguments[-4:] == (*varied, "--ema", "0.99")
+    assert job.arguments[-5:] == (*varied, "--ema", "0.99")
 
 
 def test_the_command_line_is_split_at_two_dashes() -> None:
@@ -192,9 +194,14 @@ def test_the_commands_say_what_is_wrong_in_one_line(words: list[str]) -> None:
         assert done.stderr.startswith(f"{words[0].removesuffix('.py')}: {message}")
 
 
-def test_a_campaign_on_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    ["table1.py --subsets 1 --method full", "sweep.py --parameter ema --subsets 1", "table2.py --seeds 1 --labelled 9"],
+)
+def test_a_campaign_on_a_folder_in_use_is_refused(tmp_path: Path, words: str) -> None:
+    script, *options = words.split()
     with locked(tmp_path):
-        done = run_script(EXAMPLES / "table1.py", "--out", tmp_path)
+        done = run_script(EXAMPLES / script, *options, "--out", tmp_path, "--", "--data", tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "is in use by another run" in done.stderr
 

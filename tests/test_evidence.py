@@ -21,6 +21,8 @@ from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.config import parse
 from segmentation.methods import MethodName
 from segmentation.presets import camvid
+from segmentation.storage import locked
+from tests.forked import run_script
 from tests.test_campaign import is_shaded
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -156,13 +158,81 @@ def test_methods_that_variants_do_not_concern_get_none_of_their_arguments(tmp_pa
 def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = run(tmp_path, fake, monkeypatch, methods=("full", "cowmix"), variants=("long",))
     assert {(one["variant"], one["method"]) for one in chosen} == {("long", "cowmix"), ("long", "full")}
-    with pytest.raises(CampaignError, match="scenes-iterations has no cutmix: it has supervised, cowmix, full"):
+    with pytest.raises(CampaignError, match=r"scenes-iterations has no cutmix\. It has: supervised; cowmix; full\."):
         Options(study="scenes-iterations", methods=("cowmix", "cutmix"))
-    with pytest.raises(CampaignError, match="scenes-iterations has no longer: it has short, flips, long"):
+    with pytest.raises(CampaignError, match=r"scenes-iterations has no longer\. It has: short, flips; long\."):
         Options(study="scenes-iterations", variants=("longer",))
-    for option in ({"seeds": 1}, {"methods": ("cowmix",)}, {"variants": ("short",)}):
-        with pytest.raises(CampaignError, match="add --study"):
-            Options(**option)
+
+
+CHOICES: list[dict[str, Any]] = [{"seeds": 1}, {"methods": ("cowmix",)}, {"variants": ("as in the paper",)}]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("options", [{}, {"study": "scenes-beyond", "only_tables": True}])
+def test_choices_are_refused_where_nothing_is_trained(options: dict[str, Any], choice: dict[str, Any]) -> None:
+    with pytest.raises(CampaignError, match="choose what is trained, but nothing is"):
+        Options(**options, **choice)
+
+
+def test_arguments_of_the_trainer_are_refused_where_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="nothing is trained: leave out what follows the --"):
+        evidence.main(Options(results=tmp_path), ["--data", "camvid"])
+
+
+@pytest.mark.parametrize("word", ["--score-on", "--no-mix-labelled", "--precision=bf16"])
+def test_arguments_that_would_make_another_study_are_refused(tmp_path: Path, word: str) -> None:
+    options = Options(study="camvid-subsets", out=tmp_path, results=tmp_path)
+    with pytest.raises(CampaignError, match=f"{word.split('=')[0]} would make another study"):
+        evidence.main(options, ["--data", "camvid", "--workers=2", word], ["false"])
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="holds no trainings of any study"):
+        evidence.main(Options(results=tmp_path), [])
+    with pytest.raises(CampaignError, match="holds no trainings of scenes-sizes"):
+        evidence.main(Options(study="scenes-sizes", only_tables=True, results=tmp_path), [])
+
+
+@pytest.mark.parametrize("change", [{"arguments": ""}, {"variants": {}}, {"trainings": [{"variant": "best"}]}])
+def test_records_of_trainings_with_other_arguments_are_refused(
+    tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    records = run(tmp_path, fake, monkeypatch)
+    path = tmp_path / "results" / "scenes-iterations.json"
+    content = json.loads(path.read_text())
+    changed = {"trainings": [records[0] | one for one in change.get("trainings", [{}])]}
+    path.write_text(json.dumps(content | change | changed))
+    with pytest.raises(CampaignError, match="holds trainings with other arguments"):
+        run(tmp_path, fake, monkeypatch)
+
+
+def test_a_study_that_trains_is_left_alone_but_its_tables_are_made(tmp_path: Path) -> None:
+    script, words = RESULTS.parents[1] / "examples" / "evidence.py", ("--study", "camvid-subsets", "--out", tmp_path)
+    with locked(tmp_path / "camvid-subsets"):
+        done = run_script(script, *words, "--methods", "supervised", "--results", tmp_path, "--", "--data", tmp_path)
+        assert "is in use by another run" in done.stderr
+        shutil.copy(RESULTS / "camvid-subsets.json", tmp_path)
+        done = run_script(script, *words, "--results", tmp_path, "--only-tables")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_share_of_the_gap_is_by_the_seeds_of_the_gain() -> None:
+    def record(method: str, seed: int, miou: float) -> dict[str, Any]:
+        variant = "10,000 iterations, flips"
+        return {"variant": variant, "method": method, "seed": seed, "miou": miou, "iou": {}, "validation": {}}
+
+    name: StudyName = "camvid-iterations"
+    pairs = [record("supervised", 0, 40), record("cowmix", 0, 42), record("supervised", 1, 30), record("cowmix", 1, 34)]
+    alone = record("supervised", 2, 10)
+    full = [record("full", 0, 45), record("full", 1, 55)]
+    everything: dict[StudyName, Any] = {key: [] for key in STUDIES}
+    for trained, shown in (
+        ([*pairs, alone, full[0]], "| 35.0 | 38.0 |  | +3.0 ± 1.0 (2) |  |"),
+        ([*pairs, alone, *full], "| 35.0 | 38.0 | 50.0 | +3.0 ± 1.0 (2) | 20% |"),
+    ):
+        assert shown in overview(everything | {name: trained})
+        gain = shown.partition("+")[2]
+        assert f"+{gain}" in tables(STUDIES[name], trained)["all images"]
 
 
 def test_rows_without_supervised_training_gain_over_the_first() -> None:

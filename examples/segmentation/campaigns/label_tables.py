@@ -15,6 +15,7 @@ from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_curves
 from segmentation.campaigns.runner import Job, Summary
 from segmentation.methods import MethodName
+from segmentation.storage import locked
 
 PAPER = Path(__file__).parent / "paper_tables.csv"
 RowName = Literal[
@@ -176,7 +177,8 @@ def main(tables: LabelTables, options: Options, passed: Sequence[str], command: 
     """
     cells = jobs(tables, options, passed)
     every = [job for group in cells.values() for job in group]
-    runner.run(every, options.at_once, command or runner.trainer(tables.trainer))
+    with locked(options.out):
+        runner.run(every, options.at_once, command or runner.trainer(tables.trainer))
     found, known = gather(cells), paper(tables.number)
     origin: dict[str, Any] = runner.provenance(every, passed)
     sizes = sorted({score["size"] for job in every if (report := job.report()) for score in report["test"].values()})

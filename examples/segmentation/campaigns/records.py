@@ -5,12 +5,12 @@ import json
 import math
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Set
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segmentation.campaigns.runner import Job, markdown, summarise
+from segmentation.campaigns.runner import CampaignError, Job, markdown, summarise
 from segmentation.campaigns.studies import STUDIES, TRIPLE, Study, StudyName
 from segmentation.storage import write_whole
 
@@ -56,21 +56,24 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else round(100 * share, 2)
 
 
-def gather(path: Path, study: Study, folder: Path, passed: Sequence[str]) -> None:
-    """Add the records of finished trainings to the file of the study; those in it whose folders are gone stay."""
-    known = {(one["variant"], one["method"], one["seed"]): one for one in read(path)}
-    for key, job in study.trainings(folder, passed):
-        if found := record(*key, job):
-            known[key] = found
-    trainings = [json.dumps(known[key]) for key, _ in study.trainings(folder, passed) if key in known]
-    content = {
-        "question": study.question,
+def update(path: Path, study: Study, trainings: Iterable[tuple[tuple[str, str, int], Job]]) -> None:
+    """Add the records of finished trainings to the file of their study; other records in it stay.
+
+    Raises:
+        CampaignError: If the file holds trainings of another study, or of this one before its arguments were changed.
+    """
+    settings = {
         "arguments": shlex.join(study.common),
         "variants": {name: shlex.join(words) for name, words in study.variants.items()},
-        "trainings": [],
     }
-    text = json.dumps(content, indent=1)
-    write_whole(path, text.replace('"trainings": []', '"trainings": [\n' + ",\n".join(trainings) + "\n]") + "\n")
+    known = {(one["variant"], one["method"], one["seed"]): one for one in read(path)}
+    keys = [(variant, method, seed) for seed, variant, method in product(study.seeds, study.variants, study.methods)]
+    if known and not (known.keys() <= {*keys} and settings.items() <= json.loads(path.read_text()).items()):
+        raise CampaignError(f"{path} holds trainings with other arguments than this study's: take another --results.")
+    known |= {key: found for key, job in trainings if (found := record(*key, job))}
+    lines = ",\n".join(json.dumps(known[key]) for key in keys if key in known)
+    text = json.dumps({"question": study.question, **settings, "trainings": []}, indent=1)
+    write_whole(path, text.replace('"trainings": []', f'"trainings": [\n{lines}\n]') + "\n")
 
 
 def read(path: Path) -> Records:
@@ -139,10 +142,10 @@ def table(study: Study, records: Records, part: str | None = None) -> str:
         cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
         for method in gaining:
             base = scores["supervised"] if is_compared else scores_of(study, records, first, method, part)
-            gained = difference(scores[method], base) if is_compared or variant != first else None
-            cells.append(str(gained or ""))
-            if has_gap:
-                cells.append(_share(gained, difference(scores["full"], base)))
+            gained = (
+                _gained(scores[method], base, scores.get("full", {})) if is_compared or variant != first else ("", "")
+            )
+            cells += gained[: 1 + has_gap]
         if any(cells):
             lines.append([variant, *cells])
     return markdown([header, *lines])
@@ -156,10 +159,10 @@ def _table_of_rows(study: Study, records: Records, part: str | None) -> str:
     for method, variant in product(study.methods, study.variants):
         scores = scores_of(study, records, variant, method, part)
         if scores and study.trained_in(variant, method) == variant:
-            gained = difference(scores, base) if (variant, method) != (first, reference) else None
-            share = _share(gained, difference(full, base)) if method != "full" else ""
-            cells = [study.label(variant, method), str(summarise([*scores.values()])), str(gained or "")]
-            lines.append([*cells, *([share] if has_gap else [])])
+            to_full = full if method != "full" else {}
+            gained = _gained(scores, base, to_full) if (variant, method) != (first, reference) else ("", "")
+            cells = [study.label(variant, method), str(summarise([*scores.values()])), *gained]
+            lines.append(cells[: 3 + has_gap])
     return markdown(lines)
 
 
@@ -185,10 +188,11 @@ def overview(records: Mapping[StudyName, Records]) -> str:
     lines = []
     for name, study in STUDIES.items():
         for variant in study.variants if compares(study) else ():
-            base, cowmix, full = (scores_of(study, records[name], variant, method) for method in TRIPLE)
-            if gained := difference(cowmix, base):
-                means, share = map(_mean, (base, cowmix, full)), _share(gained, difference(full, base))
-                lines.append([f"{study.title}: {variant}", *means, str(gained), share])
+            scores = [scores_of(study, records[name], variant, method) for method in TRIPLE]
+            shared = scores[0].keys() & scores[1].keys()
+            if shared:
+                means = [_mean(_only(shared, one)) for one in scores]
+                lines.append([f"{study.title}: {variant}", *means, *_gained(scores[1], scores[0], scores[2])])
     return markdown([header, *lines])
 
 
@@ -201,5 +205,18 @@ def _mean(scores: dict[int, float]) -> str:
     return f"{statistics.fmean(scores.values()):.1f}" if scores else ""
 
 
-def _share(gained: Difference | None, gap: Difference | None) -> str:
-    return f"{100 * gained.mean / gap.mean:.0f}%" if gained and gap and gap.mean > 0 else ""
+def _only(seeds: Set[int], scores: dict[int, float]) -> dict[int, float]:
+    """Return the scores of these seeds; none if one of them is missing."""
+    return {seed: scores[seed] for seed in seeds} if seeds <= scores.keys() else {}
+
+
+def _gained(scores: dict[int, float], base: dict[int, float], full: dict[int, float]) -> tuple[str, str]:
+    """Return how much better scores are than those of a base, and the share of its gap to full, all by the same seeds.
+
+    What is not known for all these seeds is left empty.
+    """
+    gained = difference(scores, base)
+    if gained is None:
+        return "", ""
+    gap = difference(_only(scores.keys() & base.keys(), full), base)
+    return str(gained), f"{100 * gained.mean / gap.mean:.0f}%" if gap and gap.mean > 0 else ""

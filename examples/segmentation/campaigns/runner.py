@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from segmentation import outputs
 from segmentation.errors import UserError, one_sentence
-from segmentation.storage import StorageError, locked, read_json, write_whole
+from segmentation.storage import StorageError, read_json, write_whole
 
 SUBSETS = 10  # lines of camvid_subsets.txt
 
@@ -71,7 +71,7 @@ class Job:
 
 
 class Summary(NamedTuple):
-    """Test mIoU of runs in percent, their mean, and their standard deviation (None for one run)."""
+    """mIoU of runs in percent, their mean, and their standard deviation (None for one run)."""
 
     runs: tuple[float, ...]
     mean: float
@@ -98,9 +98,7 @@ def start(main: Callable[[Any, Sequence[str]], None], options: type[Any], descri
     """Run a campaign's `main` with the command line's options; on an error, print one message and exit with 1."""
     with one_sentence("the same command"):
         own, passed = split_arguments(sys.argv[1:])
-        chosen = tyro.cli(options, args=own, description=description)
-        with locked(chosen.out):
-            main(chosen, passed)
+        main(tyro.cli(options, args=own, description=description), passed)
 
 
 def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) -> Job:
@@ -117,7 +115,7 @@ def job(folder: Path, method: str, own: Sequence[str], passed: Sequence[str]) ->
     """
     words = ("--method", method, *own)
     for name in (word.split("=")[0].replace("_", "-") for word in passed):
-        if name.startswith("--") and name in (*words, "--out", "--resume", "--overwrite"):
+        if name.startswith("--") and {name, name.replace("--no-", "--")} & {*words, "--out", "--resume", "--overwrite"}:
             raise CampaignError(f"{name} is set for each training by itself: leave it out after the --.")
     return Job(folder, method, (*words, *passed))
 
@@ -224,13 +222,14 @@ def run(
         jobs: Jobs in the order to start them, each with its own folder.
         at_once: Processes at the same time.
         command: The trainer, to which arguments are appended.
-        note: Called whenever a job is done.
+        note: Called before the first training, and whenever one is done.
 
     Raises:
         CampaignError: Before any training, if a folder holds another run; after all trainings, if some failed.
     """
     for job in jobs:
         _refuse_other_runs(job)
+    note()
     waiting = [job for job in jobs if job.report() is None]
     # By default each process would use all cores, and processes would wait for one another.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
