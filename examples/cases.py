@@ -94,10 +94,12 @@ def main(options: Options) -> None:
     """Draw the cases, and print how the gains are spread."""
     if options.rows < 1:
         raise DataError("--rows must be at least 1.")
+    if options.names[0] == options.names[1]:
+        raise DataError(f"--names must differ, or the pictures could not be told apart: {options.names[0]}.")
     networks = load_network(options.base), load_network(options.other)
     size, other = networks[0].size, networks[1].size
     if size is None or size != other:
-        raise DataError(f"both networks must be of one size of images, got {size} and {other}.")
+        raise DataError(f"both must have been trained on images resized to one size, not to {size} and {other}.")
     data, _ = load(Config(data=(options.data,) if options.data else (), size=size))
     for path, network in zip((options.base, options.other), networks, strict=True):
         if network.classes != data.classes:

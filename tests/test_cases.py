@@ -99,8 +99,8 @@ def test_panel(tmp_path: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": (64, 64)}, r"one size of images, got \(32, 64\) and \(64, 64\)"),
-        ({"size": None}, r"one size of images, got \(32, 64\) and None"),
+        ({"size": (64, 64)}, r"resized to one size, not to \(32, 64\) and \(64, 64\)"),
+        ({"size": None}, r"resized to one size, not to \(32, 64\) and None"),
         ({"classes": tuple("abcdefghijk")}, "predicts other classes than those of CamVid"),
     ],
 )
@@ -112,6 +112,11 @@ def test_networks_must_be_of_one_kind(
     save_network(runs[1] / "network.safetensors", Trained(network, **description))
     with pytest.raises(DataError, match=message):
         cases.main(Options(*runs, data=tmp_path / "camvid", out=tmp_path / "panel.png"))
+
+
+def test_names_differ(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--names must differ"):
+        cases.main(Options(tmp_path, tmp_path, names=("cowmix", "cowmix")))
 
 
 def test_rows_are_at_least_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import evidence
 from evidence import Options
 from segmentation.campaigns import plots
-from segmentation.campaigns.records import Difference, difference, overview, read, tables
+from segmentation.campaigns.records import Difference, difference, overview, read, table_of_classes, tables
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.config import parse
@@ -298,8 +298,19 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_pat
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_page_of_results_has_the_tables_of_the_records(name: StudyName) -> None:
-    records, page = read(RESULTS / f"{name}.json"), (RESULTS / "README.md").read_text()
-    assert not records or all(table in page for table in tables(STUDIES[name], records).values())
+    study, records, page = STUDIES[name], read(RESULTS / f"{name}.json"), (RESULTS / "README.md").read_text()
+    assert bool(records) == (f"[`{name}.json`]({name}.json)" in page)
+    if records:
+        shown = tables(study, records)
+        assert shown.pop("all images") in page
+        assert [
+            part for part, table in shown.items() if f"\n\n{part[0].upper()}{part[1:]}:\n\n{table}" not in page
+        ] == []
+
+
+def test_the_page_of_results_has_the_classes_of_the_subsets() -> None:
+    study, records = STUDIES["camvid-subsets"], read(RESULTS / "camvid-subsets.json")
+    assert table_of_classes(study, records, next(iter(study.variants))) in (RESULTS / "README.md").read_text()
 
 
 def test_the_page_of_results_begins_with_the_table_of_all_studies() -> None:

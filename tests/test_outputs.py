@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,9 +265,34 @@ def test_make_train_repeats() -> None:
         assert [word for word in words if word in ("--resume", "--overwrite")] == flags
 
 
+@pytest.fixture
+def _own_hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what one_sentence changes in the process: a command is about to end, a test is not."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+def test_output_that_nobody_reads_is_no_killed_worker() -> None:
+    code = "from segmentation.errors import one_sentence\nwith one_sentence('it'):\n  print('line\\n' * 99999)"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command, folder = [sys.executable, "-c", code], Path(outputs.__file__).parents[1]
+    done = subprocess.run(command, cwd=folder, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "-c: nobody reads what is printed: it goes on.\n")
+
+
+@pytest.mark.usefixtures("_own_hooks")
 @pytest.mark.parametrize(
     "error",
-    [ConnectionResetError(104, "Connection reset by peer"), EOFError(), RuntimeError("DataLoader worker (pid 1)")],
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        BrokenPipeError(32, "Broken pipe"),
+        EOFError(),
+        RuntimeError("DataLoader worker (pid 1)"),
+    ],
 )
 def test_a_killed_worker_is_told_however_it_is_noticed(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught, one_sentence("the same command"):
@@ -274,16 +301,14 @@ def test_a_killed_worker_is_told_however_it_is_noticed(error: Exception, capsys:
     assert "a process that reads images was killed" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_own_hooks")
 def test_a_second_worker_killed_does_not_interrupt_how_the_first_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     class TwoKilledError(RuntimeError):
         def __str__(self) -> str:
             signal.raise_signal(signal.SIGCHLD)
             return "DataLoader worker (pid 1)"
 
-    before = signal.signal(signal.SIGCHLD, Mock(side_effect=RuntimeError("DataLoader worker (pid 2)")))
-    try:
-        with pytest.raises(SystemExit), one_sentence("the same command"):
-            raise TwoKilledError
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+    signal.signal(signal.SIGCHLD, Mock(side_effect=RuntimeError("DataLoader worker (pid 2)")))
+    with pytest.raises(SystemExit), one_sentence("the same command"):
+        raise TwoKilledError
     assert "a process that reads images was killed" in capsys.readouterr().err

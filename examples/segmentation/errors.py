@@ -1,5 +1,6 @@
 """How a command ends that users or their machines stop: with one sentence, and an exit status that is not 0."""
 
+import os
 import signal
 import sys
 import threading
@@ -27,14 +28,17 @@ def one_sentence(go_on: str) -> Iterator[None]:
     """
     threading.excepthook = _leave_to_main_thread
     try:
-        with _only_the_first_worker():
+        with _ignore_workers_after_an_error():
             yield
     except UserError as error:
         # A data worker's error has the traceback in its text, before the message.
         _end(str(error).rpartition("DataError: ")[2].strip())
     except KeyboardInterrupt:
         _end(f"interrupted: {go_on} goes on.", INTERRUPTED)
-    except (ConnectionError, EOFError):  # of the queue to a data worker that was killed while it wrote there
+    except (ConnectionError, EOFError) as error:
+        if isinstance(error, BrokenPipeError) and not _is_read():
+            _end(f"nobody reads what is printed: {go_on} goes on.")
+        # It came of the queue to a data worker that was killed while it wrote there.
         _end(WORKER_KILLED.format(go_on=go_on))
     except OSError as error:  # a full disk, a folder that cannot be written to
         where = f"{error.filename}: " if error.filename else ""
@@ -46,8 +50,8 @@ def one_sentence(go_on: str) -> Iterator[None]:
 
 
 @contextmanager
-def _only_the_first_worker() -> Iterator[None]:
-    """After an error, let no data worker's death interrupt how the command ends.
+def _ignore_workers_after_an_error() -> Iterator[None]:
+    """After an error, let the deaths of data workers raise no more.
 
     PyTorch raises a RuntimeError for each DataLoader that lost a worker, wherever the main thread then is.
     """
@@ -57,6 +61,16 @@ def _only_the_first_worker() -> Iterator[None]:
         if hasattr(signal, "SIGCHLD"):  # Windows has none
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise
+
+
+def _is_read() -> bool:
+    """Return whether somebody still reads the standard output."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        return False
+    return True
 
 
 def _leave_to_main_thread(hook: threading.ExceptHookArgs) -> None:

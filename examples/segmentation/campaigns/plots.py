@@ -1,7 +1,7 @@
 """Plots of campaigns: mean and standard deviation of mIoU."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -109,7 +109,7 @@ def save_curves(path: Path, title: str, curves: Mapping[str, Mapping[str, Mappin
     """
     numbers = sorted({n for sources in curves.values() for points in sources.values() for n in points})
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
-    for colour, (name, sources) in zip(_LINES, curves.items(), strict=False):
+    for colour, (name, sources) in zip(cycle(_LINES), curves.items(), strict=False):
         for source, style in (("here", {"marker": "o"}), ("paper", {"linestyle": "--", "alpha": 0.6})):
             points = sources[source]
             if points:
@@ -148,7 +148,8 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
         rows, columns, figsize=(6 * columns, 3.5 * rows + 1), sharey=True, squeeze=False, layout="constrained"
     )
     for axis, (panel, lines) in zip(axes.flat, shown.items(), strict=False):
-        for (style, colour), (name, seeds) in zip(product(("-", "--", ":"), _LINES), lines.items(), strict=False):
+        looks = cycle(product(("-", "--", ":"), _LINES))
+        for (style, colour), (name, seeds) in zip(looks, lines.items(), strict=False):
             for one in seeds:
                 axis.plot(list(one), list(one.values()), style, color=colour, alpha=0.3, linewidth=1)
             steps = sorted(set.intersection(*map(set, seeds)))

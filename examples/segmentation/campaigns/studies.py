@@ -29,10 +29,10 @@ SCENES = ("--labelled", "30", "--checkpoint-every", "300")
 CAMVID = (*LITE0, *shlex.split("--sigma 8 32 --decoder-channels 128 64 32 16 16 --checkpoint-every 250"))
 SMALL = ("--size", "120", "160")  # CamVid's images at a third of their sides
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
-TENTH = (*SCALED, "--encoder-rate", "0.1")
-BEST_RATES = (*TENTH, "--learning-rate", "3e-3")  # of supervised training, by SUPERVISED_TRIALS
+SCALED_TENTH = (*SCALED, "--encoder-rate", "0.1")
+BEST_RATES = (*SCALED_TENTH, "--learning-rate", "3e-3")  # of supervised training, by SUPERVISED_TRIALS
 LONG = (*BEST_RATES, "--iterations", "6000", "--evaluate-every", "1000")
-TRIALS = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
+SHORT = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ SUPERVISED_TRIALS = {
     "colours": (*SCALED, "--colour", "0.5"),
     "learning rate 0.0003": (*SCALED, "--learning-rate", "3e-4"),
     "learning rate 0.003": (*SCALED, "--learning-rate", "3e-3"),
-    "encoder's rate a tenth": TENTH,
+    "encoder's rate a tenth": SCALED_TENTH,
     "encoder's rate a tenth, learning rate 0.003": BEST_RATES,
-    "encoder's rate a tenth, colours": (*TENTH, "--colour", "0.5"),
-    "encoder's rate a tenth, learning rate 0.01": (*TENTH, "--learning-rate", "1e-2"),
+    "encoder's rate a tenth, colours": (*SCALED_TENTH, "--colour", "0.5"),
+    "encoder's rate a tenth, learning rate 0.01": (*SCALED_TENTH, "--learning-rate", "1e-2"),
     "encoder's rate a tenth, learning rate 0.003, scales 0.5-2": tuple(
         shlex.split("--scale 0.5 2 --encoder-rate 0.1 --learning-rate 3e-3")
     ),
@@ -173,7 +173,7 @@ STUDIES: dict[StudyName, Study] = {
     "camvid-supervised-trials": Study(
         "CamVid, 30 labels",
         "What makes supervised training on CamVid, 160x120, better on the validation split?",
-        TRIALS,
+        SHORT,
         SUPERVISED_TRIALS,
         ("supervised",),
         (9,),
@@ -182,7 +182,7 @@ STUDIES: dict[StudyName, Study] = {
     "camvid-cowmix-trials": Study(
         "CamVid, 30 labels",
         "What makes CowMix on CamVid, 160x120, better on the validation split?",
-        (*TRIALS, *TENTH),
+        (*SHORT, *SCALED_TENTH),
         COWMIX_TRIALS,
         ("cowmix",),
         (9,),
