@@ -152,7 +152,8 @@ def test_methods_that_variants_do_not_concern_are_trained_once(
 def test_methods_that_variants_do_not_concern_get_none_of_their_arguments(tmp_path: Path) -> None:
     trainings = STUDIES["camvid-subsets"].trainings(tmp_path, [])
     mixed = {(variant, method) for (variant, method, _), job in trainings if "--mix-labelled" in job.arguments}
-    assert mixed == {("mixed with labelled images", method) for method in ("ict", "cutmix", "cowmix")}
+    variants = ("mixed with labelled images", "mixed with labelled images, test images unlabelled")
+    assert mixed == {(variant, method) for variant in variants for method in ("ict", "cutmix", "cowmix")}
 
 
 def test_methods_and_variants_can_be_chosen(tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,9 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         evidence.main(Options(study="scenes-sizes", only_tables=True, results=tmp_path), [])
 
 
-@pytest.mark.parametrize("change", [{"arguments": ""}, {"variants": {}}, {"trainings": [{"variant": "best"}]}])
+@pytest.mark.parametrize(
+    "change", [{"arguments": ""}, {"variants": {"long": ""}}, {"trainings": [{"variant": "best"}]}]
+)
 def test_records_of_trainings_with_other_arguments_are_refused(
     tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
@@ -204,6 +207,15 @@ def test_records_of_trainings_with_other_arguments_are_refused(
     path.write_text(json.dumps(content | change | changed))
     with pytest.raises(CampaignError, match="holds trainings with other arguments"):
         run(tmp_path, fake, monkeypatch)
+
+
+def test_a_study_may_get_another_variant(tmp_path: Path, fake: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    records = run(tmp_path, fake, monkeypatch, variants=("short, flips",))
+    path = tmp_path / "results" / "scenes-iterations.json"
+    content = json.loads(path.read_text())
+    del content["variants"]["long"]
+    path.write_text(json.dumps(content))
+    assert len(run(tmp_path, fake, monkeypatch)) == 2 * len(records)
 
 
 def test_a_study_that_trains_is_left_alone_but_its_tables_are_made(tmp_path: Path) -> None:

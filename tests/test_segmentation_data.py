@@ -2,19 +2,26 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from segmentation import run
+from segmentation.config import Config
+from segmentation.data.batches import labelled_images
 from segmentation.data.camvid import load_camvid
 from segmentation.data.checking import check, parts_of
-from segmentation.data.datasets import VOID, DataError
+from segmentation.data.datasets import VOID, DataError, Dataset
 from segmentation.data.street import CLASSES, load_street, street_scenes
+from segmentation.data.transductive import with_scored_images
 from tests.miniature import make_camvid
 from tests.splits import assert_same
+from train_camvid import load
 
 SIZE = (48, 64)
 
@@ -93,6 +100,40 @@ def test_frames_without_a_label_map_are_unlabelled(tree: Path) -> None:
     data = load_camvid(tree, SIZE)
     assert data.unlabelled == (0, 2)
     assert len(data.train.names) == 3
+
+
+def test_scored_images_come_to_the_unlabelled_ones(tree: Path) -> None:
+    (tree / "trainannot" / "frame1.png").unlink()
+    data = load_camvid(tree, SIZE)
+    joined = with_scored_images(data)
+    assert joined.unlabelled == (1, 3, 4, 5)
+    assert joined.train.names == (*data.train.names, *data.test.names)
+    assert joined.test is data.test
+    for index, (split, within) in enumerate((split, i) for split in (data.train, data.test) for i in range(3)):
+        assert torch.equal(joined.train.image(index), split.image(within))
+        if index != 1:
+            assert torch.equal(joined.train.label(index), split.label(within))
+    assert labelled_images(joined, None, seed=0) == [0, 2]
+
+
+@pytest.mark.parametrize("score_on", ["val", "test"])
+def test_transductive_training_sees_the_images_that_are_scored(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score_on: Literal["val", "test"]
+) -> None:
+    def stop(_: Config, data: Dataset, name: str) -> None:
+        seen.append(data)
+        raise DataError(name)
+
+    seen: list[Dataset] = []
+    monkeypatch.setattr(run, "Trainer", stop)
+    config = Config(data=(tree,), labelled=None, size=SIZE, out=tmp_path / "out", score_on=score_on, transductive=True)
+    with pytest.raises(DataError, match="--method full needs a label map of every training image"):
+        run.main(config, load)
+    with pytest.raises(DataError, match="cowmix"):
+        run.main(replace(config, method=("cowmix",)), load)
+    scored = load_camvid(tree, SIZE).test if score_on == "test" else load_camvid(tree, SIZE).val
+    assert seen[0].train.names[3:] == scored.names
+    assert torch.equal(seen[0].train.image(3), scored.image(0))
 
 
 def test_what_people_leave_in_folders_changes_nothing(tree: Path) -> None:

@@ -89,6 +89,8 @@ class Config:
     """Perturbed copies of each unlabelled image that the student sees in a step, each by a mask of its own."""
     mix_labelled: bool = False
     """Mix unlabelled images with labelled ones and their labels, not with other unlabelled ones."""
+    transductive: bool = False
+    """Add the images that are scored at the end, without their label maps, to the unlabelled ones."""
     adversarial_start: float = 0.25
     """Share of the iterations after which the adversarial method learns from its own predictions."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

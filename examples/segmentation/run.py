@@ -17,6 +17,7 @@ from segmentation.config import Config, Options, Presets, parse
 from segmentation.data.batches import labelled_images
 from segmentation.data.checking import check, parts_of
 from segmentation.data.datasets import Dataset
+from segmentation.data.transductive import with_scored_images
 from segmentation.distributed import on_first, processes
 from segmentation.errors import one_sentence
 from segmentation.evaluation import Scores
@@ -42,6 +43,8 @@ def main(config: Options, load: Load[Options]) -> None:
         data, notes = load(config)
         if config.score_on == "val":
             data = replace(data, test=data.val, tested_on="validation set")
+        if config.transductive:
+            data = with_scored_images(data)
         on_first(lambda: check(data.name, parts_of(data, labelled_by(config, data)), data.problems))
         options = outputs.options_of(config, data, processes().num_processes)
         on_first(lambda: outputs.begin(config, options))

@@ -62,17 +62,19 @@ def update(path: Path, study: Study, trainings: Iterable[tuple[tuple[str, str, i
     Raises:
         CampaignError: If the file holds trainings of another study, or of this one before its arguments were changed.
     """
-    settings = {
-        "arguments": shlex.join(study.common),
-        "variants": {name: shlex.join(words) for name, words in study.variants.items()},
-    }
+    arguments = shlex.join(study.common)
+    variants = {name: shlex.join(words) for name, words in study.variants.items()}
     known = {(one["variant"], one["method"], one["seed"]): one for one in read(path)}
     keys = [(variant, method, seed) for seed, variant, method in product(study.seeds, study.variants, study.methods)]
-    if known and not (known.keys() <= {*keys} and settings.items() <= json.loads(path.read_text()).items()):
+    before: dict[str, Any] = json.loads(path.read_text()) if known else {"arguments": arguments, "variants": {}}
+    is_as_before = arguments == before["arguments"] and before["variants"].items() <= variants.items()
+    if not (is_as_before and known.keys() <= {*keys}):
         raise CampaignError(f"{path} holds trainings with other arguments than this study's: take another --results.")
     known |= {key: found for key, job in trainings if (found := record(*key, job))}
     lines = ",\n".join(json.dumps(known[key]) for key in keys if key in known)
-    text = json.dumps({"question": study.question, **settings, "trainings": []}, indent=1)
+    text = json.dumps(
+        {"question": study.question, "arguments": arguments, "variants": variants, "trainings": []}, indent=1
+    )
     write_whole(path, text.replace('"trainings": []', f'"trainings": [\n{lines}\n]') + "\n")
 
 

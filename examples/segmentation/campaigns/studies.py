@@ -14,7 +14,6 @@ from segmentation.methods import MethodName
 StudyName = Literal[
     "scenes-iterations",
     "camvid-iterations",
-    "camvid-test-frames",
     "scenes-sizes",
     "scenes-beyond",
     "camvid-supervised-trials",
@@ -143,16 +142,6 @@ STUDIES: dict[StudyName, Study] = {
         range(3),
         subsets=True,
     ),
-    # To be given as --data: CamVid, whose folder train also holds the frames of test, without their label maps.
-    "camvid-test-frames": Study(
-        "CamVid, 30 labels, the test frames among the unlabelled images",
-        "Does CowMix gain on streets of which it sees unlabelled images?",
-        (*CAMVID, *SMALL),
-        {name: words for name, words in _long((10_000,)).items() if name.endswith("scales")},
-        ("cowmix",),
-        range(3),
-        subsets=True,
-    ),
     "scenes-sizes": Study(
         "Scenes, 30 labels, 1,200 iterations",
         "Does CowMix's gain on the built-in scenes depend on the size of the images?",
@@ -192,7 +181,11 @@ STUDIES: dict[StudyName, Study] = {
         "CamVid, 30 labels, best settings",
         "What does CowMix gain on CamVid, 160x120, over the best supervised training?",
         (*CAMVID, *SMALL, *LONG),
-        {"mixed with labelled images": ("--mix-labelled",), "as in the paper": ()},
+        {
+            "mixed with labelled images": ("--mix-labelled",),
+            "as in the paper": (),
+            "mixed with labelled images, test images unlabelled": ("--mix-labelled", "--transductive"),
+        },
         ("supervised", "std_aug", "ict", "cutout", "cutmix", "cowout", "cowmix", "full"),
         range(5),
         subsets=True,
