@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -332,10 +333,14 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_pat
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_page_of_results_has_the_tables_of_the_records(name: StudyName) -> None:
+def test_the_page_of_results_has_the_tables_of_the_records_of_todays_studies(name: StudyName) -> None:
     study, records, page = STUDIES[name], read(RESULTS / f"{name}.json"), (RESULTS / "README.md").read_text()
     assert bool(records) == (f"[`{name}.json`]({name}.json)" in page)
     if records:
+        content = json.loads((RESULTS / f"{name}.json").read_text())
+        assert content["question"] == study.question
+        assert content["arguments"] == shlex.join(study.common)
+        assert all(shlex.split(words) == list(study.variants[name]) for name, words in content["variants"].items())
         shown = tables(study, records)
         assert shown.pop("all images") in page
         assert [
