@@ -26,7 +26,7 @@ from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.methods import MethodName
 from segmentation.storage import locked
 
-PASSED = ("--data", "--workers")  # options of the trainer that change no score
+PASSED = ("--data", "--workers")  # where CamVid lies, and how it is read: they make no other study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,10 @@ def train(name: StudyName, options: Options, passed: Sequence[str], command: Seq
     given = {word.split("=")[0] for word in passed if word.startswith("--")}
     if unknown := sorted(given - {*PASSED}):
         raise CampaignError(f"{unknown[0]} would make another study: only {' and '.join(PASSED)} may follow the --.")
+    needs_data = name.startswith("camvid")
+    if needs_data != ("--data" in given):
+        what = "is of CamVid: add -- --data DIR" if needs_data else "is of the built-in scenes: leave out --data"
+        raise CampaignError(f"{name} {what}.")
     study = STUDIES[name]
     methods, variants = options.methods or study.methods, options.variants or study.variants
     chosen = [

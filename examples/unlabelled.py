@@ -92,6 +92,8 @@ def chosen_by(folder: Path) -> dict[str, Any]:
     report = read_report(folder)
     if report is None:
         raise DataError(f"{folder} holds no metrics.json of a finished run.")
+    if "full" in report["test"]:
+        raise DataError(f"{folder} was trained with the label maps of all images: it saw none without one.")
     return {name: report["config"][name] for name in ("size", "labelled", "seed", "subset")}
 
 

@@ -188,6 +188,14 @@ def test_arguments_that_would_make_another_study_are_refused(tmp_path: Path, wor
         evidence.main(options, ["--data", "camvid", "--workers=2", word], ["false"])
 
 
+def test_a_study_is_of_its_own_data(tmp_path: Path) -> None:
+    camvid, scenes = (Options(study=name, out=tmp_path, results=tmp_path) for name in ("camvid-labels", "scenes-sizes"))
+    with pytest.raises(CampaignError, match="camvid-labels is of CamVid: add -- --data DIR"):
+        evidence.main(camvid, ["--workers", "2"], ["false"])
+    with pytest.raises(CampaignError, match="scenes-sizes is of the built-in scenes: leave out --data"):
+        evidence.main(scenes, ["--data=camvid"], ["false"])
+
+
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="holds no trainings of any study"):
         evidence.main(Options(results=tmp_path), [])

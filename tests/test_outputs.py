@@ -274,12 +274,16 @@ def _own_hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGCHLD, before)
 
 
-def test_output_that_nobody_reads_is_no_killed_worker() -> None:
-    code = "from segmentation.errors import one_sentence\nwith one_sentence('it'):\n  print('line\\n' * 99999)"
+@pytest.mark.parametrize("lines", [1, 99999])
+def test_output_that_nobody_reads_is_no_killed_worker(lines: int) -> None:
+    code = f"from segmentation.errors import one_sentence\nwith one_sentence('it'):\n  print('line\\n' * {lines})"
+    buffering = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     reading, writing = os.pipe()
     os.close(reading)
     command, folder = [sys.executable, "-c", code], Path(outputs.__file__).parents[1]
-    done = subprocess.run(command, cwd=folder, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=buffering, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "-c: nobody reads what is printed: it goes on.\n")
 

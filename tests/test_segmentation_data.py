@@ -19,6 +19,7 @@ from segmentation.data.checking import check, parts_of
 from segmentation.data.datasets import VOID, DataError, Dataset
 from segmentation.data.street import CLASSES, load_street, street_scenes
 from segmentation.data.transductive import with_scored_images
+from segmentation.outputs import options_of
 from tests.miniature import make_camvid
 from tests.splits import assert_same
 from train_camvid import load
@@ -134,6 +135,13 @@ def test_transductive_training_sees_the_images_that_are_scored(
     scored = load_camvid(tree, SIZE).test if score_on == "test" else load_camvid(tree, SIZE).val
     assert seen[0].train.names[3:] == scored.names
     assert torch.equal(seen[0].train.image(3), scored.image(0))
+
+
+def test_what_is_scored_may_change_unless_it_is_trained_on(tree: Path) -> None:
+    data = load_camvid(tree, SIZE)
+    for transductive in (False, True):
+        one, other = (options_of(Config(score_on=part, transductive=transductive), data, 1) for part in ("val", "test"))
+        assert (one == other) is not transductive
 
 
 def test_what_people_leave_in_folders_changes_nothing(tree: Path) -> None:

@@ -59,10 +59,10 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
     return folders
 
 
-def report(folder: Path, **options: Any) -> None:
+def report(folder: Path, method: str = "", **options: Any) -> None:
     config = {"size": SIZE, "labelled": 2, "seed": 0, "subset": None} | options
     content = {"dataset": "CamVid", "tested_on": "test set", "torch": "2.14", "config": config}
-    (folder / "metrics.json").write_text(json.dumps(content | {"test": {folder.name: {"miou": 0.5}}}))
+    (folder / "metrics.json").write_text(json.dumps(content | {"test": {method or folder.name: {"miou": 0.5}}}))
 
 
 def test_only_images_without_label_maps_are_scored(
@@ -74,7 +74,7 @@ def test_only_images_without_label_maps_are_scored(
 
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(unlabelled, "segment", predict)
-    monkeypatch.setattr(unlabelled, "labelled_images", lambda *_: [0, 2])
+    monkeypatch.setattr(unlabelled, "labelled_images", lambda _, *by: [0, 2] if by == (2, 0, None) else [])
     out = tmp_path / "unlabelled.json"
     unlabelled.main(Options(base=runs[:1], other=runs[1:], data=tmp_path / "camvid", out=out))
     data = load_camvid(tmp_path / "camvid", SIZE)
@@ -99,6 +99,9 @@ def test_pairs_must_have_used_the_same_images(tmp_path: Path, runs: tuple[Path, 
 def test_folders_come_in_pairs_of_finished_runs(tmp_path: Path, runs: tuple[Path, Path]) -> None:
     with pytest.raises(DataError, match="must be as many, got 2 and 1"):
         Options(base=runs, other=runs[1:])
+    report(runs[0], "full")
+    with pytest.raises(DataError, match="was trained with the label maps of all images"):
+        unlabelled.main(Options(base=runs[:1], other=runs[1:], data=tmp_path / "camvid", out=tmp_path / "out.json"))
     (runs[0] / "metrics.json").unlink()
     with pytest.raises(DataError, match=r"holds no metrics\.json of a finished run"):
         unlabelled.main(Options(base=runs[:1], other=runs[1:], data=tmp_path / "camvid", out=tmp_path / "out.json"))

@@ -30,6 +30,7 @@ def one_sentence(go_on: str) -> Iterator[None]:
     try:
         with _ignore_workers_after_an_error():
             yield
+            print(end="", flush=True)  # what waits to be printed would fail as Python ends, outside of this
     except UserError as error:
         # A data worker's error has the traceback in its text, before the message.
         _end(str(error).rpartition("DataError: ")[2].strip())

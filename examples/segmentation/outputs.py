@@ -31,7 +31,8 @@ _FREE_TO_CHANGE = {
 
 def options_of(config: Config, data: Dataset, world: int) -> Options:
     """Return what a training and the one that goes on with it have in common, on `world` processes."""
-    options = {key: str(value) for key, value in asdict(config).items() if key not in _FREE_TO_CHANGE}
+    free = _FREE_TO_CHANGE - ({"score_on"} if config.transductive else set())  # it then says which images are seen
+    options = {key: str(value) for key, value in asdict(config).items() if key not in free}
     images = repr((data.name, data.train.names, data.unlabelled)).encode()
     return options | {"processes": str(world), "training images": hashlib.sha256(images).hexdigest()[:16]}
 
