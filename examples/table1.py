@@ -22,6 +22,7 @@ from rich.table import Table
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_comparison
 from segmentation.campaigns.runner import Summary
+from segmentation.evaluation import shares_of_gap
 from segmentation.methods import MethodName
 from segmentation.storage import locked
 
@@ -63,14 +64,9 @@ class Options(runner.Options):
 
 
 def gap_closed(scores: Mapping[MethodName, Summary]) -> dict[MethodName, float]:
-    """Return each other method's position between supervised (0) and full (100); empty if there is no such gap."""
-    if not {"supervised", "full"} <= scores.keys():
-        return {}
-    low, high = scores["supervised"].mean, scores["full"].mean
-    if high <= low:
-        return {}
-    others = {name: score.mean for name, score in scores.items() if name not in ("supervised", "full")}
-    return {name: 100 * (mean - low) / (high - low) for name, mean in others.items()}
+    """Return how much of the gap between supervised and full each other method closes, in percent."""
+    shares = shares_of_gap({name: score.mean for name, score in scores.items()})
+    return {name: 100 * shares[name] for name in scores if name in shares}
 
 
 def rows(scores: Mapping[MethodName, Summary]) -> list[list[str]]:

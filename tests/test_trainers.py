@@ -11,17 +11,15 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from segmentation.config import Config
 from segmentation.data import cityscapes, pascal_voc
 from segmentation.data.datasets import Dataset
-from segmentation.evaluation import evaluate
+from segmentation.evaluation import evaluate, shares_of_gap
 from segmentation.methods import MethodName
 from segmentation.networks.deeplab import LAYERS
 from segmentation.presets import CITYSCAPES, PASCAL_VOC
-from segmentation.run import shares_of_gap
 from segmentation.trainer import Trainer
 from tests.forked import run_script
 from tests.miniature import make_camvid, make_cityscapes, make_pascal_voc, pack
@@ -45,10 +43,9 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
+def _free_networks() -> Iterator[None]:
     yield
-    gc.collect()  # free the test's networks
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

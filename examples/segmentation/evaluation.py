@@ -1,10 +1,10 @@
 """Mean intersection over union of a whole data set. Void pixels are not counted."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
-from math import ceil, prod
+from math import ceil, nan, prod
 from typing import NamedTuple
 
 import torch
@@ -169,3 +169,15 @@ def evaluate(
                 full.add(larger.argmax(1), example.full[None])
     by_group = {name: one.scores() for name, one in groups.items()}
     return Evaluation(tally.scores(), full.scores() if data.full_size else None, by_group, maps)
+
+
+def shares_of_gap(mious: Mapping[str, float]) -> dict[str, float]:
+    """Return how much of the gap between supervised training and training with all labels each other method closes.
+
+    Without both, or without a gap, there are no shares.
+    """
+    supervised, full = (mious.get(name, nan) for name in ("supervised", "full"))
+    if not full > supervised:
+        return {}
+    others = {name: miou for name, miou in mious.items() if name not in ("supervised", "full")}
+    return {name: (miou - supervised) / (full - supervised) for name, miou in others.items()}

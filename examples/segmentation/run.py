@@ -3,7 +3,7 @@
 import gc
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,7 +20,7 @@ from segmentation.data.datasets import Dataset
 from segmentation.data.transductive import with_scored_images
 from segmentation.distributed import on_first, processes
 from segmentation.errors import one_sentence
-from segmentation.evaluation import Scores
+from segmentation.evaluation import Scores, shares_of_gap
 from segmentation.methods import build_methods
 from segmentation.pictures import save_panel
 from segmentation.storage import locked, naming, write_whole
@@ -101,18 +101,6 @@ def results_table(config: Config, data: Dataset, outcomes: dict[str, Outcome]) -
         full = [teacher.full.miou for teacher in teachers if teacher.full]
         table.add_row(f"mean at {_size(data.full_size)}", *map(_percent, full))
     return table
-
-
-def shares_of_gap(mious: Mapping[str, float]) -> dict[str, float]:
-    """Return how much of the gap between supervised training and training with all labels each other method closes.
-
-    Without both, or without a gap, there are no shares.
-    """
-    supervised, full = (mious.get(name, math.nan) for name in ("supervised", "full"))
-    if not full > supervised:
-        return {}
-    others = {name: miou for name, miou in mious.items() if name not in ("supervised", "full")}
-    return {name: (miou - supervised) / (full - supervised) for name, miou in others.items()}
 
 
 def size_of(config: Config, data: Dataset) -> str:
