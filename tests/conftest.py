@@ -1,6 +1,7 @@
 """What every test file shares: the same numbers drawn on every run, and one thread a process."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -22,3 +23,12 @@ settings.load_profile("same examples")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _forget_precision() -> None:
+    # accelerate keeps the first precision of a process. The tests of cowmask itself run without accelerate.
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from PIL.ExifTags import Base
 
@@ -43,11 +42,6 @@ TINY: dict[str, Any] = {
     "size": SIZE,
     "batch_size": 2,
 }
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
 
 
 @pytest.fixture

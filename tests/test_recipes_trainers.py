@@ -1,13 +1,11 @@
 """The blocks of docs/recipes.md for Lightning and for the Trainer of Hugging Face."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -25,13 +23,6 @@ from tests.recipes import (
     recipe,
     segmenter,
 )
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one state a process
-
 
 quiet_lightning = pytest.mark.filterwarnings("ignore:::lightning")  # advice on loaders and logging
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from segmentation.adversarial import (
@@ -37,11 +36,6 @@ TINY = Config(
     labelled=4,
     learning_rate=3e-3,
 )
-
-
-@pytest.fixture(autouse=True)
-def _forget_precision() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
 
 
 def scenes(n: int) -> Tensor:

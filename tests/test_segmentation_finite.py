@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
@@ -37,11 +36,6 @@ TINY = Config(
     evaluate_every=5,
 )
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-@pytest.fixture(autouse=True)
-def _forget_precision() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
 
 
 def street() -> Dataset:

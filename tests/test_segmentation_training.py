@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -39,11 +38,6 @@ TINY = Config(
 )
 LABELLED = LabelledBatch(torch.full((2, 3, *SIZE), 0.75), torch.arange(64).remainder(4).expand(2, *SIZE))
 LABELLED = LABELLED._replace(targets=torch.where(LABELLED.targets == 3, VOID, LABELLED.targets))
-
-
-@pytest.fixture(autouse=True)
-def _forget_precision() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps one precision a process
 
 
 @pytest.fixture(scope="module")
