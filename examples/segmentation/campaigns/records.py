@@ -123,48 +123,40 @@ def difference(better: dict[int, float], worse: dict[int, float]) -> Difference 
 def table(study: Study, records: Records, part: str | None = None) -> str:
     """Lay out scores and gains as Markdown, of all test images or of one part (see `scores_of`).
 
-    With supervised training among several methods, a gain is over it, and comes with its share of the gap to full. Else
-    a gain is over the first of several variants. Methods have columns; if variants do not concern all of them, each
-    method in each variant has a row, and a gain without supervised training is over the first row.
+    Where every variant has its own supervised training, each variant has a row, and a gain is over the training beside
+    it. Else each method in each variant has a row, and a gain is over supervised training or, without it, over the
+    first row. Gains over supervised training come with their share of the gap to full.
     """
-    if study.unaffected:
-        return _table_of_rows(study, records, part)
-    first = next(iter(study.variants))
-    is_compared = compares(study)
-    gaining = study.methods if len(study.variants) > 1 else ()
-    if is_compared:
-        gaining = tuple(method for method in study.methods if method not in ("supervised", "full"))
-    has_gap = is_compared and "full" in study.methods
-    header = ["", *study.methods]
-    for method in gaining:
-        header += [f"{method} - {'supervised' if is_compared else first}", *(["of the gap"] if has_gap else [])]
-    lines = []
+    by_variant = compares(study) and not study.unaffected
+    return _by_variant(study, records, part) if by_variant else _by_training(study, records, part)
+
+
+def _by_variant(study: Study, records: Records, part: str | None) -> str:
+    gaining = [method for method in study.methods if method not in ("supervised", "full")]
+    with_share = 1 + ("full" in study.methods)
+    titles = [title for method in gaining for title in (f"{method} - supervised", "of the gap")[:with_share]]
+    lines = [["", *study.methods, *titles]]
     for variant in study.variants:
         scores = {method: scores_of(study, records, variant, method, part) for method in study.methods}
         cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
         for method in gaining:
-            base = scores["supervised"] if is_compared else scores_of(study, records, first, method, part)
-            gained = (
-                _gained(scores[method], base, scores.get("full", {})) if is_compared or variant != first else ("", "")
-            )
-            cells += gained[: 1 + has_gap]
+            cells += _gained(scores[method], scores["supervised"], scores.get("full", {}))[:with_share]
         if any(cells):
             lines.append([variant, *cells])
-    return markdown([header, *lines])
+    return markdown(lines)
 
 
-def _table_of_rows(study: Study, records: Records, part: str | None) -> str:
-    first, has_gap = next(iter(study.variants)), compares(study) and "full" in study.methods
+def _by_training(study: Study, records: Records, part: str | None) -> str:
+    first, with_share = next(iter(study.variants)), 1 + (compares(study) and "full" in study.methods)
     reference = "supervised" if compares(study) else study.methods[0]
     base, full = (scores_of(study, records, first, method, part) for method in (reference, "full"))
-    lines = [["", "mIoU", f"- {study.label(first, reference)}", *(["of the gap"] if has_gap else [])]]
+    lines = [["", "mIoU", *(f"- {study.label(first, reference)}", "of the gap")[:with_share]]]
     for method, variant in product(study.methods, study.variants):
         scores = scores_of(study, records, variant, method, part)
         if scores and study.trained_in(variant, method) == variant:
-            to_full = full if method != "full" else {}
-            gained = _gained(scores, base, to_full) if (variant, method) != (first, reference) else ("", "")
-            cells = [study.label(variant, method), str(summarise([*scores.values()])), *gained]
-            lines.append(cells[: 3 + has_gap])
+            gained = _gained(scores, base, full if method != "full" else {})
+            cells = gained if (variant, method) != (first, reference) else ("", "")
+            lines.append([study.label(variant, method), str(summarise([*scores.values()])), *cells[:with_share]])
     return markdown(lines)
 
 

@@ -79,6 +79,8 @@ class Study:
 
     def label(self, variant: str, method: str) -> str:
         """Return the name of a method in a variant, among all methods and variants."""
+        if len(self.methods) == 1:
+            return variant
         return method if method in self.unaffected else f"{method}, {variant}"
 
 
