@@ -144,8 +144,10 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
     shown = {panel: lines for panel, lines in begun.items() if lines}
     columns = min(2, len(shown)) or 1
     rows = -(-len(shown) // columns) or 1
+    beside = any(len(lines) > 4 for lines in shown.values())  # where legends stand: in a panel they would hide lines
+    width = (9 if beside else 6) * columns
     figure, axes = plt.subplots(
-        rows, columns, figsize=(6 * columns, 3.5 * rows + 1), sharey=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=(width, 3.5 * rows + 1), sharey=True, squeeze=False, layout="constrained"
     )
     for axis, (panel, lines) in zip(axes.flat, shown.items(), strict=False):
         looks = cycle(product(("-", "--", ":"), _LINES))
@@ -157,11 +159,11 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
             axis.plot(steps, means, style, color=colour, marker="o", markersize=3, label=f"{name} ({len(seeds)})")
         axis.set_title(panel, fontsize=10)
         axis.set(xlabel="iterations", ylabel="validation mIoU, %")
-        outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(lines) > 4 else {}
-        axis.legend(frameon=False, fontsize=8, **outside)
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if beside else {}
+        axis.legend(frameon=False, fontsize=8, **place)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
-    heading = fill(title, 70 * columns)
+    heading = fill(title, 12 * width)
     figure.suptitle(f"{heading}\nthin: one seed, bold: their mean; the vertical axis does not begin at 0", fontsize=10)
     _save(figure, path)
 
