@@ -323,6 +323,8 @@ def test_settings_of_one_method_share_a_panel(tmp_path: Path, monkeypatch: pytes
     assert labels == [f"{variant} (1)" for variant in trials.variants]
     looks = {(line.get_color(), line.get_linestyle()) for line in axis.lines}
     assert len(looks) == len(trials.variants)  # no line looks like another
+    axis.figure.draw_without_rendering()  # type: ignore[union-attr]  # lays it out
+    assert axis.get_position().width > 0.45  # the legend beside it leaves it room
 
 
 def test_differences_are_between_the_same_seeds() -> None:
