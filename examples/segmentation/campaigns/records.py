@@ -133,30 +133,30 @@ def table(study: Study, records: Records, part: str | None = None) -> str:
 
 def _by_variant(study: Study, records: Records, part: str | None) -> str:
     gaining = [method for method in study.methods if method not in ("supervised", "full")]
-    with_share = 1 + ("full" in study.methods)
-    titles = [title for method in gaining for title in (f"{method} - supervised", "of the gap")[:with_share]]
+    n_cells = 1 + ("full" in study.methods)  # a gain, and its share of the gap
+    titles = [title for method in gaining for title in (f"{method} - supervised", "of the gap")[:n_cells]]
     lines = [["", *study.methods, *titles]]
     for variant in study.variants:
         scores = {method: scores_of(study, records, variant, method, part) for method in study.methods}
         cells = [str(summarise([*one.values()])) if one else "" for one in scores.values()]
         for method in gaining:
-            cells += _gained(scores[method], scores["supervised"], scores.get("full", {}))[:with_share]
+            cells += _gained(scores[method], scores["supervised"], scores.get("full", {}))[:n_cells]
         if any(cells):
             lines.append([variant, *cells])
     return markdown(lines)
 
 
 def _by_training(study: Study, records: Records, part: str | None) -> str:
-    first, with_share = next(iter(study.variants)), 1 + (compares(study) and "full" in study.methods)
+    first, n_cells = next(iter(study.variants)), 1 + (compares(study) and "full" in study.methods)
     reference = "supervised" if compares(study) else study.methods[0]
     base, full = (scores_of(study, records, first, method, part) for method in (reference, "full"))
-    lines = [["", "mIoU", *(f"- {study.label(first, reference)}", "of the gap")[:with_share]]]
+    lines = [["", "mIoU", *(f"- {study.label(first, reference)}", "of the gap")[:n_cells]]]
     for method, variant in product(study.methods, study.variants):
         scores = scores_of(study, records, variant, method, part)
         if scores and study.trained_in(variant, method) == variant:
             gained = _gained(scores, base, full if method != "full" else {})
             cells = gained if (variant, method) != (first, reference) else ("", "")
-            lines.append([study.label(variant, method), str(summarise([*scores.values()])), *cells[:with_share]])
+            lines.append([study.label(variant, method), str(summarise([*scores.values()])), *cells[:n_cells]])
     return markdown(lines)
 
 
