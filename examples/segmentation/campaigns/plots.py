@@ -144,7 +144,7 @@ def save_progress(path: Path, title: str, curves: Mapping[str, Mapping[str, Sequ
     shown = {panel: lines for panel, lines in begun.items() if lines}
     columns = min(2, len(shown)) or 1
     rows = -(-len(shown) // columns) or 1
-    beside = any(len(lines) > 4 for lines in shown.values())  # where legends stand: in a panel they would hide lines
+    beside = any(len(lines) > 4 for lines in shown.values())  # a long legend in its panel would hide lines
     width = (9 if beside else 6) * columns
     figure, axes = plt.subplots(
         rows, columns, figsize=(width, 3.5 * rows + 1), sharey=True, squeeze=False, layout="constrained"
