@@ -64,7 +64,7 @@ class Options(runner.Options):
 
 
 def gap_closed(scores: Mapping[MethodName, Summary]) -> dict[MethodName, float]:
-    """Return how much of the gap between supervised and full each other method closes, in percent; empty without a gap."""
+    """Return how much of the gap from supervised to full each other method closes, in percent; empty without a gap."""
     shares = shares_of_gap({name: score.mean for name, score in scores.items()})
     return {name: 100 * shares[name] for name in scores if name in shares}
 
