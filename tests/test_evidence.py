@@ -18,7 +18,7 @@ from evidence import Options
 from segmentation.campaigns import plots
 from segmentation.campaigns.records import Difference, difference, overview, read, table_of_classes, tables
 from segmentation.campaigns.runner import CampaignError
-from segmentation.campaigns.studies import STUDIES, StudyName
+from segmentation.campaigns.studies import STUDIES, VALIDATION, Cell, StudyName
 from segmentation.config import parse
 from segmentation.methods import MethodName
 from segmentation.presets import camvid
@@ -333,6 +333,31 @@ def test_differences_are_between_the_same_seeds() -> None:
     assert str(Difference(-0.25, None, 1)) == "-0.2 (1)"
     three = difference({0: 1.0, 1: 2.0, 2: 6.0}, dict.fromkeys(range(3), 0.0))
     assert three == pytest.approx((3.0, math.sqrt(7 / 3), 3))
+
+
+def test_contrasts_are_between_cells_or_differences_of_cells_with_the_same_seeds() -> None:
+    def record(variant: str, method: str, *scores: float) -> list[dict[str, Any]]:
+        one = {"variant": variant, "method": method, "iou": {}}
+        return [one | {"seed": seed, "miou": score, "validation": {"9": 5}} for seed, score in enumerate(scores)]
+
+    study = replace(
+        STUDIES["camvid-labels"],
+        contrasts={
+            "gain": ((Cell("few", "cowmix"), Cell("few", "supervised")),),
+            "of two gains": (
+                (Cell("few", "cowmix"), Cell("few", "supervised")),
+                (Cell("many", "cowmix", VALIDATION), Cell("many", "supervised")),
+            ),
+            "never trained": ((Cell("few", "cutmix"), Cell("few", "supervised")),),
+        },
+    )
+    trained = [*record("few", "supervised", 10, 20, 30), *record("few", "cowmix", 11, 22, 36)]
+    trained += [*record("many", "supervised", 2), *record("many", "cowmix", 99)]
+    # 1, 2 and 6 points: 3 ± sqrt(7 / 3), and 4.303, the quantile of t with two degrees of freedom, times that error.
+    assert tables(study, trained)["differences"].splitlines()[2:] == [
+        "| gain | +3.0 ± 1.5 (3) | -3.6 to 9.6 |",
+        "| of two gains | -2.0 (1) |  |",
+    ]
 
 
 @pytest.mark.parametrize("name", STUDIES)

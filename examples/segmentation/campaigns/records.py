@@ -6,15 +6,17 @@ import math
 import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Set
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scipy.stats import t as student_t
+
 from segmentation.campaigns.runner import CampaignError, Job, markdown, summarise
-from segmentation.campaigns.studies import STUDIES, TRIPLE, Study, StudyName
+from segmentation.campaigns.studies import STUDIES, TRIPLE, VALIDATION, Contrast, Study, StudyName
 from segmentation.storage import write_whole
 
-VALIDATION = "the validation split"  # as it was scored last during the training
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
 
 
@@ -24,6 +26,14 @@ class Difference(NamedTuple):
     mean: float
     error: float | None  # standard error of the mean; None for one seed
     n: int  # seeds
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% confidence interval by Student's t distribution; None for one seed."""
+        if self.error is None:
+            return None
+        half = student_t.ppf(0.975, self.n - 1) * self.error
+        return self.mean - half, self.mean + half
 
     def __str__(self) -> str:
         """Format the difference with its sign and standard error."""
@@ -113,11 +123,24 @@ def _parts(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:
     """Return the mean difference over the seeds that both have; None if there are none."""
-    both = [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
-    if not both:
+    return _mean_difference(_less(better, worse))
+
+
+def contrast(study: Study, records: Records, pairs: Contrast) -> Difference | None:
+    """Return a contrast over the seeds that all its cells have; None if there are none."""
+    by_pair = (_less(*(scores_of(study, records, *cell) for cell in pair)) for pair in pairs)
+    return _mean_difference(reduce(_less, by_pair))
+
+
+def _less(better: dict[int, float], worse: dict[int, float]) -> dict[int, float]:
+    return {seed: better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())}
+
+
+def _mean_difference(by_seed: dict[int, float]) -> Difference | None:
+    if not by_seed:
         return None
-    error = statistics.stdev(both) / math.sqrt(len(both)) if len(both) > 1 else None
-    return Difference(statistics.fmean(both), error, len(both))
+    error = statistics.stdev(by_seed.values()) / math.sqrt(len(by_seed)) if len(by_seed) > 1 else None
+    return Difference(statistics.fmean(by_seed.values()), error, len(by_seed))
 
 
 def table(study: Study, records: Records, part: str | None = None) -> str:
@@ -161,10 +184,15 @@ def _by_training(study: Study, records: Records, part: str | None) -> str:
 
 
 def tables(study: Study, records: Records) -> dict[str, str]:
-    """Return a study's tables by what they are of: all images, then the validation split and each of several groups."""
+    """Return a study's tables by what they are of.
+
+    They are of all images, of the validation split and each of several groups, and of the study's contrasts.
+    """
     groups = sorted({group for one in records for group in one.get("groups", ())})
     parts = [VALIDATION, *groups] if len(groups) > 1 else []
-    return {"all images": table(study, records)} | {part: table(study, records, part) for part in parts}
+    made = {"all images": table(study, records)} | {part: table(study, records, part) for part in parts}
+    contrasts = {name: found for name, pairs in study.contrasts.items() if (found := contrast(study, records, pairs))}
+    return made | ({"differences": _table_of_contrasts(contrasts)} if contrasts else {})
 
 
 def table_of_classes(study: Study, records: Records, variant: str) -> str:
@@ -173,6 +201,15 @@ def table_of_classes(study: Study, records: Records, variant: str) -> str:
     for name in records[0]["iou"]:
         scores = [scores_of(study, records, variant, method, name) for method in TRIPLE]
         lines.append([name, *_compared(*scores)])
+    return markdown(lines)
+
+
+def _table_of_contrasts(contrasts: Mapping[str, Difference]) -> str:
+    """Lay out contrasts with their 95% intervals as Markdown."""
+    lines = [["", "difference", "95% interval"]]
+    for name, found in contrasts.items():
+        interval = "" if found.interval is None else "{:.1f} to {:.1f}".format(*found.interval)
+        lines.append([name, str(found), interval])
     return markdown(lines)
 
 

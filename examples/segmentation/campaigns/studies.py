@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.runner import Job
@@ -22,6 +22,7 @@ StudyName = Literal[
     "camvid-labels",
 ]
 
+VALIDATION = "the validation split"  # as it was scored last during the training
 TRIPLE: tuple[MethodName, ...] = ("supervised", "cowmix", "full")
 LITE0 = ("--encoder", "tu-tf_efficientnet_lite0", "--encoder-weights", "lite0")
 SCENES = ("--labelled", "30", "--checkpoint-every", "300")
@@ -32,6 +33,17 @@ SCALED_TENTH = (*SCALED, "--encoder-rate", "0.1")
 BEST_RATES = (*SCALED_TENTH, "--learning-rate", "3e-3")  # of supervised training, by SUPERVISED_TRIALS
 LONG = (*BEST_RATES, "--iterations", "6000", "--evaluate-every", "1000")
 SHORT = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
+
+
+class Cell(NamedTuple):
+    """What a method scores in a variant of a study, on all scored images or on one part of them (see scores_of)."""
+
+    variant: str
+    method: MethodName
+    part: str | None = None
+
+
+Contrast = tuple[tuple[Cell, Cell], ...]  # a cell less another; of two pairs, the first difference less the second
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Study:
         subsets: Whether a seed is also the number of the paper's subset of 30 labelled frames of CamVid.
         unaffected: Methods that the variants do not concern: trained once a seed, without the arguments of a variant,
             and counted as trained in the first.
+        contrasts: Differences to tell with their 95% intervals, by what each tells.
     """
 
     title: str
@@ -58,6 +71,7 @@ class Study:
     seeds: Sequence[int]
     subsets: bool = False
     unaffected: tuple[MethodName, ...] = ()
+    contrasts: Mapping[str, Contrast] = field(default_factory=dict)
 
     def trainings(self, folder: Path, passed: Sequence[str]) -> Iterator[tuple[tuple[str, str, int], Job]]:
         """Yield each training with its variant, method and seed, in an order that soon allows comparisons.
@@ -84,13 +98,54 @@ class Study:
         return method if method in self.unaffected else f"{method}, {variant}"
 
 
+def _scaled(iterations: int) -> str:
+    return f"{iterations:,} iterations, flips and scales"
+
+
+def _flipped(iterations: int) -> str:
+    return f"{iterations:,} iterations, flips"
+
+
 def _long(iterations: Sequence[int]) -> dict[str, tuple[str, ...]]:
     return {
-        f"{n:,} iterations, {name}": ("--iterations", str(n), *scale, "--evaluate-every", str(n // 6))
+        name(n): ("--iterations", str(n), *scale, "--evaluate-every", str(n // 6))
         for n in iterations
-        for name, scale in (("flips and scales", SCALED), ("flips", FLIPS))
+        for name, scale in ((_scaled, SCALED), (_flipped, FLIPS))
     }
 
+
+def _gain(variant: str, part: str | None = None, method: MethodName = "cowmix") -> tuple[Cell, Cell]:
+    return Cell(variant, method, part), Cell(variant, "supervised", part)
+
+
+SCENES_CONTRASTS: dict[str, Contrast] = {
+    "CowMix's gain in 600 iterations, flips and scales": (_gain(_scaled(600)),),
+    "CowMix's gain in 1,200 iterations, flips and scales": (_gain(_scaled(1200)),),
+    "CowMix's gain in 1,200 iterations - in 600, flips and scales": (_gain(_scaled(1200)), _gain(_scaled(600))),
+    "CowMix's gain in 2,400 iterations - in 1,200, flips and scales": (_gain(_scaled(2400)), _gain(_scaled(1200))),
+    "CowMix in 600 iterations - supervised in 1,200, flips and scales": (
+        (Cell(_scaled(600), "cowmix"), Cell(_scaled(1200), "supervised")),
+    ),
+    "CowMix in 1,200 iterations - supervised in 2,400, flips and scales": (
+        (Cell(_scaled(1200), "cowmix"), Cell(_scaled(2400), "supervised")),
+    ),
+    "supervised with flips and scales - with flips, 1,200 iterations": (
+        (Cell(_scaled(1200), "supervised"), Cell(_flipped(1200), "supervised")),
+    ),
+}
+
+MIXED = "mixed with labelled images"
+SUBSETS_CONTRASTS: dict[str, Contrast] = {
+    "CowMix's gain": (_gain(MIXED),),
+    "CutMix's gain": (_gain(MIXED, method="cutmix"),),
+    "CowMix - CutMix": ((Cell(MIXED, "cowmix"), Cell(MIXED, "cutmix")),),
+    "CowMix - CutMix, the validation split": ((Cell(MIXED, "cowmix", VALIDATION), Cell(MIXED, "cutmix", VALIDATION)),),
+    "CowMix mixed with labelled images - as in the paper": (
+        (Cell(MIXED, "cowmix"), Cell("as in the paper", "cowmix")),
+    ),
+    "CowMix's gain on the validation split - on Seq05VD": (_gain(MIXED, VALIDATION), _gain(MIXED, "Seq05VD")),
+    "CowMix's gain on 0001TP - on Seq05VD": (_gain(MIXED, "0001TP"), _gain(MIXED, "Seq05VD")),
+}
 
 BEYOND = {
     "as in the paper": (),
@@ -134,6 +189,7 @@ STUDIES: dict[StudyName, Study] = {
         _long((600, 1200, 2400)),
         TRIPLE,
         range(5),
+        contrasts=SCENES_CONTRASTS,
     ),
     "camvid-iterations": Study(
         "CamVid, 30 labels",
@@ -184,14 +240,15 @@ STUDIES: dict[StudyName, Study] = {
         "What does CowMix gain on CamVid, 160x120, over the best supervised training?",
         (*CAMVID, *SMALL, *LONG),
         {
-            "mixed with labelled images": ("--mix-labelled",),
+            MIXED: ("--mix-labelled",),
             "as in the paper": (),
-            "mixed with labelled images, test images unlabelled": ("--mix-labelled", "--transductive"),
+            f"{MIXED}, test images unlabelled": ("--mix-labelled", "--transductive"),
         },
         ("supervised", "std_aug", "ict", "cutout", "cutmix", "cowout", "cowmix", "full"),
         range(5),
         subsets=True,
         unaffected=("supervised", "std_aug", "cutout", "cowout", "full"),
+        contrasts=SUBSETS_CONTRASTS,
     ),
     "camvid-labels": Study(
         "CamVid",
@@ -200,5 +257,12 @@ STUDIES: dict[StudyName, Study] = {
         {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)},
         ("supervised", "cowmix"),
         range(3),
+        contrasts={
+            "CowMix's gain with 10 labels - with 100": (_gain("10 labels"), _gain("100 labels")),
+            "CowMix's gain with 10 labels - with 100, the validation split": (
+                _gain("10 labels", VALIDATION),
+                _gain("100 labels", VALIDATION),
+            ),
+        },
     ),
 }
