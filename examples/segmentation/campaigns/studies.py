@@ -121,6 +121,7 @@ def _gain(variant: str, part: str | None = None, method: MethodName = "cowmix") 
 SCENES_CONTRASTS: dict[str, Contrast] = {
     "CowMix's gain in 600 iterations, flips and scales": (_gain(_scaled(600)),),
     "CowMix's gain in 1,200 iterations, flips and scales": (_gain(_scaled(1200)),),
+    "CowMix's gain in 2,400 iterations, flips and scales": (_gain(_scaled(2400)),),
     "CowMix's gain in 1,200 iterations - in 600, flips and scales": (_gain(_scaled(1200)), _gain(_scaled(600))),
     "CowMix's gain in 2,400 iterations - in 1,200, flips and scales": (_gain(_scaled(2400)), _gain(_scaled(1200))),
     "CowMix in 600 iterations - supervised in 1,200, flips and scales": (
