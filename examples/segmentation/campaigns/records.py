@@ -30,10 +30,7 @@ class Difference(NamedTuple):
     @property
     def interval(self) -> tuple[float, float] | None:
         """95% confidence interval by Student's t distribution; None for one seed."""
-        if self.error is None:
-            return None
-        half = student_t.ppf(0.975, self.n - 1) * self.error
-        return self.mean - half, self.mean + half
+        return None if self.error is None else student_t.interval(0.95, self.n - 1, self.mean, self.error)
 
     def __str__(self) -> str:
         """Format the difference with its sign and standard error."""
