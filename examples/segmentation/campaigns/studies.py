@@ -135,26 +135,24 @@ SCENES_CONTRASTS: dict[str, Contrast] = {
     ),
 }
 
-MIXED = "mixed with labelled images"
+PAPER, MIXED = "as in the paper", "mixed with labelled images"
 SUBSETS_CONTRASTS: dict[str, Contrast] = {
     "CowMix's gain": (_gain(MIXED),),
     "CutMix's gain": (_gain(MIXED, method="cutmix"),),
     "CowMix - CutMix": ((Cell(MIXED, "cowmix"), Cell(MIXED, "cutmix")),),
     "CowMix - CutMix, the validation split": ((Cell(MIXED, "cowmix", VALIDATION), Cell(MIXED, "cutmix", VALIDATION)),),
-    "CowMix mixed with labelled images - as in the paper": (
-        (Cell(MIXED, "cowmix"), Cell("as in the paper", "cowmix")),
-    ),
+    f"CowMix {MIXED} - {PAPER}": ((Cell(MIXED, "cowmix"), Cell(PAPER, "cowmix")),),
     "CowMix's gain on the validation split - on Seq05VD": (_gain(MIXED, VALIDATION), _gain(MIXED, "Seq05VD")),
     "CowMix's gain on 0001TP - on Seq05VD": (_gain(MIXED, "0001TP"), _gain(MIXED, "Seq05VD")),
 }
 
 BEYOND = {
-    "as in the paper": (),
+    PAPER: (),
     "recoloured student's view": ("--student-colour", "0.5"),
     "hard targets, confidence per pixel": ("--distance", "ce", "--confidence", "pixel", "--consistency-weight", "1"),
     "two views": ("--views", "2"),
-    "mixed with labelled images": ("--mix-labelled",),
-    "mixed with labelled images, recoloured": ("--mix-labelled", "--student-colour", "0.5"),
+    MIXED: ("--mix-labelled",),
+    f"{MIXED}, recoloured": ("--mix-labelled", "--student-colour", "0.5"),
 }
 
 SUPERVISED_TRIALS = {
@@ -217,6 +215,8 @@ STUDIES: dict[StudyName, Study] = {
         ("cowmix", "cow_and_box"),
         range(3),
         unaffected=("cow_and_box",),
+        contrasts={f"cow and box masks in turn - {PAPER}": ((Cell(PAPER, "cow_and_box"), Cell(PAPER, "cowmix")),)}
+        | {f"{name} - {PAPER}": ((Cell(name, "cowmix"), Cell(PAPER, "cowmix")),) for name in BEYOND if name != PAPER},
     ),
     "camvid-supervised-trials": Study(
         "CamVid, 30 labels",
@@ -242,7 +242,7 @@ STUDIES: dict[StudyName, Study] = {
         (*CAMVID, *SMALL, *LONG),
         {
             MIXED: ("--mix-labelled",),
-            "as in the paper": (),
+            PAPER: (),
             f"{MIXED}, test images unlabelled": ("--mix-labelled", "--transductive"),
         },
         ("supervised", "std_aug", "ict", "cutout", "cutmix", "cowout", "cowmix", "full"),
