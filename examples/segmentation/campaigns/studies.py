@@ -136,12 +136,18 @@ SCENES_CONTRASTS: dict[str, Contrast] = {
 }
 
 PAPER, MIXED = "as in the paper", "mixed with labelled images"
+
+
+def _over_paper(variant: str, method: MethodName = "cowmix") -> Contrast:
+    return ((Cell(variant, method), Cell(PAPER, "cowmix")),)
+
+
 SUBSETS_CONTRASTS: dict[str, Contrast] = {
     "CowMix's gain": (_gain(MIXED),),
     "CutMix's gain": (_gain(MIXED, method="cutmix"),),
     "CowMix - CutMix": ((Cell(MIXED, "cowmix"), Cell(MIXED, "cutmix")),),
     "CowMix - CutMix, the validation split": ((Cell(MIXED, "cowmix", VALIDATION), Cell(MIXED, "cutmix", VALIDATION)),),
-    f"CowMix {MIXED} - {PAPER}": ((Cell(MIXED, "cowmix"), Cell(PAPER, "cowmix")),),
+    f"CowMix {MIXED} - {PAPER}": _over_paper(MIXED),
     "CowMix's gain on the validation split - on Seq05VD": (_gain(MIXED, VALIDATION), _gain(MIXED, "Seq05VD")),
     "CowMix's gain on 0001TP - on Seq05VD": (_gain(MIXED, "0001TP"), _gain(MIXED, "Seq05VD")),
 }
@@ -153,6 +159,10 @@ BEYOND = {
     "two views": ("--views", "2"),
     MIXED: ("--mix-labelled",),
     f"{MIXED}, recoloured": ("--mix-labelled", "--student-colour", "0.5"),
+}
+BEYOND_CONTRASTS = {
+    f"cow and box masks in turn - {PAPER}": _over_paper(PAPER, "cow_and_box"),
+    **{f"{name} - {PAPER}": _over_paper(name) for name in BEYOND if name != PAPER},
 }
 
 SUPERVISED_TRIALS = {
@@ -215,8 +225,7 @@ STUDIES: dict[StudyName, Study] = {
         ("cowmix", "cow_and_box"),
         range(3),
         unaffected=("cow_and_box",),
-        contrasts={f"cow and box masks in turn - {PAPER}": ((Cell(PAPER, "cow_and_box"), Cell(PAPER, "cowmix")),)}
-        | {f"{name} - {PAPER}": ((Cell(name, "cowmix"), Cell(PAPER, "cowmix")),) for name in BEYOND if name != PAPER},
+        contrasts=BEYOND_CONTRASTS,
     ),
     "camvid-supervised-trials": Study(
         "CamVid, 30 labels",
