@@ -121,6 +121,14 @@ def test_only_the_first_iterations_count() -> None:
     assert watch.count() == 6
 
 
+def test_what_stays_on_the_cpu_is_noted_on_the_device() -> None:
+    """The meta device stands for a GPU: like one, it does not stack its tensors with those of the CPU."""
+    watch = Watch(Accelerator(cpu=True), 0)
+    watch._sound, watch._count = watch._sound.to("meta"), watch._count.to("meta")
+    watch.note([torch.ones(2, device="meta"), torch.zeros((), dtype=torch.int64)])
+    assert watch._count.device.type == "meta"
+
+
 def stop(out: Path, rank: int, world: int) -> list[str]:  # noqa: ARG001
     """Spoil the loss of the second process, and return what both processes say."""
     trainer = Trainer(replace(TINY, out=out), street(), "cowmix")

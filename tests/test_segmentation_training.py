@@ -311,3 +311,17 @@ def test_half_precision_needs_a_gpu(data: Dataset, tmp_path: Path) -> None:
         pytest.skip("there is one")
     with pytest.raises(ConfigError, match="fp16 needs a CUDA device"):
         Trainer(replace(TINY, precision="fp16", out=tmp_path), data, "supervised")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["supervised", "cowmix", "adversarial"])
+def test_trains_on_a_gpu(data: Dataset, tmp_path: Path, name: MethodName) -> None:
+    """From the first step to the test set, through checkpoints and evaluations; then again from the last checkpoint."""
+    config = replace(TINY, iterations=6, checkpoint_every=2, evaluate_every=3, precision="bf16", out=tmp_path)
+    trainer = Trainer(config, data, name)
+    assert trainer.device.type == "cuda"
+    miou = trainer.fit().teacher.scores.miou
+    resumed = Trainer(replace(config, resume=True), data, name)
+    assert resumed.fit().teacher.scores.miou == pytest.approx(miou, abs=0.01)
+    assert resumed.progress.iteration == 6

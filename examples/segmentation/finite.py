@@ -21,7 +21,8 @@ class Watch:
 
     def note(self, tensors: Iterable[Tensor]) -> None:
         """Note the losses of the next iteration, and the weights where they are about to be saved."""
-        self._sound &= torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
+        device = self._sound.device  # some buffers, such as counters, stay on the CPU
+        self._sound &= torch.stack([tensor.isfinite().all().to(device) for tensor in tensors]).all()
         self._count += self._sound
 
     def count(self) -> int:
