@@ -20,6 +20,7 @@ StudyName = Literal[
     "camvid-cowmix-trials",
     "camvid-subsets",
     "camvid-labels",
+    "camvid-sizes",
 ]
 
 VALIDATION = "the validation split"  # as it was scored last during the training
@@ -29,8 +30,9 @@ SCENES = ("--labelled", "30", "--checkpoint-every", "300")
 CAMVID = (*LITE0, *shlex.split("--sigma 8 32 --decoder-channels 128 64 32 16 16 --checkpoint-every 250"))
 SMALL = ("--size", "120", "160")  # CamVid's images at a third of their sides
 FLIPS, SCALED = ("--scale", "1", "1"), ("--scale", "0.75", "1.5")
-SCALED_TENTH = (*SCALED, "--encoder-rate", "0.1")
-BEST_RATES = (*SCALED_TENTH, "--learning-rate", "3e-3")  # of supervised training, by SUPERVISED_TRIALS
+TENTH = ("--encoder-rate", "0.1")
+RATES = (*TENTH, "--learning-rate", "3e-3")  # best for supervised training, by SUPERVISED_TRIALS
+SCALED_TENTH, BEST_RATES = (*SCALED, *TENTH), (*SCALED, *RATES)
 LONG = (*BEST_RATES, "--iterations", "6000", "--evaluate-every", "1000")
 SHORT = (*CAMVID, *SMALL, *shlex.split("--iterations 2000 --evaluate-every 500 --score-on val"))
 
@@ -190,6 +192,20 @@ COWMIX_TRIALS = {
     "learning rate 0.003, mixed with labelled images": ("--learning-rate", "3e-3", "--mix-labelled"),
 }
 
+SIZES = {"480x360": ("--size", "360", "480", "--precision", "bf16"), "160x120": SMALL}
+SIZES_CONTRASTS: dict[str, Contrast] = {
+    **{f"CowMix's gain, {size}, flips": (_gain(f"{size}, flips"),) for size in SIZES},
+    "CowMix's gain, 160x120, flips and scales": (_gain("160x120, flips and scales"),),
+    "CowMix's gain, 480x360 - 160x120, flips": (_gain("480x360, flips"), _gain("160x120, flips")),
+    "CowMix's gain with flips - with flips and scales, 160x120": (
+        _gain("160x120, flips"),
+        _gain("160x120, flips and scales"),
+    ),
+    "supervised with flips and scales - with flips, 160x120": (
+        (Cell("160x120, flips and scales", "supervised"), Cell("160x120, flips", "supervised")),
+    ),
+}
+
 STUDIES: dict[StudyName, Study] = {
     "scenes-iterations": Study(
         "Scenes, 30 labels",
@@ -274,5 +290,19 @@ STUDIES: dict[StudyName, Study] = {
                 _gain("100 labels", VALIDATION),
             ),
         },
+    ),
+    "camvid-sizes": Study(
+        "CamVid, 30 labels, 1,200 iterations",
+        "Does CowMix's gain on CamVid depend on the size of the images, and on random scales?",
+        (*CAMVID, *RATES, "--iterations", "1200", "--evaluate-every", "400"),
+        {
+            f"{size}, {name}": (*words, *scale)
+            for size, words in SIZES.items()
+            for name, scale in (("flips", FLIPS), ("flips and scales", SCALED))
+        },
+        TRIPLE,
+        range(5),
+        subsets=True,
+        contrasts=SIZES_CONTRASTS,
     ),
 }
