@@ -251,10 +251,12 @@ def _only(seeds: Set[int], scores: dict[int, float]) -> dict[int, float]:
 def _gained(scores: dict[int, float], base: dict[int, float], full: dict[int, float]) -> tuple[str, str]:
     """Return how much better scores are than those of a base, and the share of its gap to full, all by the same seeds.
 
-    What is not known for all these seeds is left empty.
+    What is not known for all these seeds is left empty, and so is the share of a gap that may be none: one below twice
+    its standard error.
     """
     gained = difference(scores, base)
     if gained is None:
         return "", ""
     gap = difference(_only(scores.keys() & base.keys(), full), base)
-    return str(gained), f"{100 * gained.mean / gap.mean:.0f}%" if gap and gap.mean > 0 else ""
+    is_gap = gap is not None and gap.mean > 2 * (gap.error or 0)
+    return str(gained), f"{100 * gained.mean / gap.mean:.0f}%" if gap and is_gap else ""
