@@ -146,6 +146,7 @@ def _over_paper(variant: str, method: MethodName = "cowmix") -> Contrast:
 
 SUBSETS_CONTRASTS: dict[str, Contrast] = {
     "CowMix's gain": (_gain(MIXED),),
+    f"CowMix's gain, {PAPER}": (_gain(PAPER),),
     "CutMix's gain": (_gain(MIXED, method="cutmix"),),
     "CowMix - CutMix": ((Cell(MIXED, "cowmix"), Cell(MIXED, "cutmix")),),
     "CowMix - CutMix, the validation split": ((Cell(MIXED, "cowmix", VALIDATION), Cell(MIXED, "cutmix", VALIDATION)),),
