@@ -258,5 +258,6 @@ def _gained(scores: dict[int, float], base: dict[int, float], full: dict[int, fl
     if gained is None:
         return "", ""
     gap = difference(_only(scores.keys() & base.keys(), full), base)
-    is_gap = gap is not None and gap.mean > 2 * (gap.error or 0)
-    return str(gained), f"{100 * gained.mean / gap.mean:.0f}%" if gap and is_gap else ""
+    if gap is None or gap.mean <= 2 * (gap.error or 0):
+        return str(gained), ""
+    return str(gained), f"{100 * gained.mean / gap.mean:.0f}%"

@@ -194,16 +194,13 @@ COWMIX_TRIALS = {
 }
 
 SIZES = {"480x360": ("--size", "360", "480", "--precision", "bf16"), "160x120": SMALL}
+LARGE_FLIPPED, SMALL_FLIPPED, SMALL_SCALED = "480x360, flips", "160x120, flips", "160x120, flips and scales"
 SIZES_CONTRASTS: dict[str, Contrast] = {
-    **{f"CowMix's gain, {size}, flips": (_gain(f"{size}, flips"),) for size in SIZES},
-    "CowMix's gain, 160x120, flips and scales": (_gain("160x120, flips and scales"),),
-    "CowMix's gain, 480x360 - 160x120, flips": (_gain("480x360, flips"), _gain("160x120, flips")),
-    "CowMix's gain with flips - with flips and scales, 160x120": (
-        _gain("160x120, flips"),
-        _gain("160x120, flips and scales"),
-    ),
+    **{f"CowMix's gain, {name}": (_gain(name),) for name in (LARGE_FLIPPED, SMALL_FLIPPED, SMALL_SCALED)},
+    "CowMix's gain, 480x360 - 160x120, flips": (_gain(LARGE_FLIPPED), _gain(SMALL_FLIPPED)),
+    "CowMix's gain with flips - with flips and scales, 160x120": (_gain(SMALL_FLIPPED), _gain(SMALL_SCALED)),
     "supervised with flips and scales - with flips, 160x120": (
-        (Cell("160x120, flips and scales", "supervised"), Cell("160x120, flips", "supervised")),
+        (Cell(SMALL_SCALED, "supervised"), Cell(SMALL_FLIPPED, "supervised")),
     ),
 }
 
