@@ -3,7 +3,7 @@
 pip install ".[examples]"
 python examples/evidence.py --study scenes-iterations --at-once 2
 python examples/evidence.py --study camvid-iterations --at-once 2 -- --data DIR
-python examples/evidence.py                                      trains nothing: the table of all studies
+python examples/evidence.py                                      trains nothing: the tables of all studies
 python examples/evidence.py --help
 
 After -- may follow --data and --workers, for train_camvid.py. Repeat an interrupted command to continue. After each
@@ -20,7 +20,16 @@ from pathlib import Path
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_progress
-from segmentation.campaigns.records import compares, overview, read, select, table_of_classes, tables, update
+from segmentation.campaigns.records import (
+    between_studies,
+    compares,
+    overview,
+    read,
+    select,
+    table_of_classes,
+    tables,
+    update,
+)
 from segmentation.campaigns.runner import CampaignError
 from segmentation.campaigns.studies import STUDIES, StudyName
 from segmentation.methods import MethodName
@@ -118,7 +127,7 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
         records = {name: read(options.results / f"{name}.json") for name in STUDIES}
         if not any(records.values()):
             raise CampaignError(f"{options.results} holds no trainings of any study.")
-        print(overview(records))
+        print(overview(records), between_studies(records), sep="\n\n")
         return
     if options.trains:
         train(options.study, options, passed, command)

@@ -5,6 +5,7 @@ import math
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,17 @@ from matplotlib.figure import Figure
 import evidence
 from evidence import Options
 from segmentation.campaigns import plots
-from segmentation.campaigns.records import Difference, difference, overview, read, table_of_classes, tables
+from segmentation.campaigns.records import (
+    Difference,
+    between_studies,
+    difference,
+    overview,
+    read,
+    table_of_classes,
+    tables,
+)
 from segmentation.campaigns.runner import CampaignError
-from segmentation.campaigns.studies import STUDIES, VALIDATION, Cell, StudyName
+from segmentation.campaigns.studies import BETWEEN_STUDIES, STUDIES, VALIDATION, Cell, StudyName
 from segmentation.config import parse
 from segmentation.methods import MethodName
 from segmentation.presets import camvid
@@ -362,6 +371,30 @@ def test_contrasts_are_between_cells_or_differences_of_cells_with_the_same_seeds
     ]
 
 
+def test_differences_between_studies_are_of_the_seeds_that_both_have() -> None:
+    def trained(study: StudyName, gains: dict[int, float]) -> list[dict[str, Any]]:
+        (cell, _), *_ = (pair for of, pair in next(iter(BETWEEN_STUDIES.values())) if of == study)
+        one = {"iou": {}, "validation": {}}
+        for_supervised = STUDIES[study].trained_in(cell.variant, "supervised")
+        return [
+            one | {"variant": variant, "method": method, "seed": seed, "miou": 40 + gain}
+            for seed, gained in gains.items()
+            for variant, method, gain in ((for_supervised, "supervised", 0), (cell.variant, "cowmix", gained))
+        ]
+
+    none: dict[StudyName, Any] = {key: [] for key in STUDIES}
+    assert between_studies(none) == ""
+    long, short = trained("camvid-subsets", {0: 2, 1: 3, 4: 9}), trained("camvid-sizes", {0: 1, 1: 0, 2: 7})
+    (row,) = between_studies(none | {"camvid-subsets": long, "camvid-sizes": short}).splitlines()[2:]
+    # 1 and 3 points: 2 ± 1, and 12.7, the quantile of t with one degree of freedom, times that error.
+    assert row == "| CowMix's gain on CamVid in 6,000 iterations - in 1,200 | +2.0 ± 1.0 (2) | -10.7 to 14.7 |"
+
+
+@pytest.mark.parametrize("name", BETWEEN_STUDIES)
+def test_studies_are_compared_where_a_seed_means_the_same_labelled_images(name: str) -> None:
+    assert [of for of, _ in BETWEEN_STUDIES[name] if not STUDIES[of].subsets] == []
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_path: Path) -> None:
     study = STUDIES[name]
@@ -394,8 +427,9 @@ def test_the_page_of_results_has_the_classes_of_the_subsets() -> None:
     assert table_of_classes(study, records, next(iter(study.variants))) in (RESULTS / "README.md").read_text()
 
 
-def test_the_page_of_results_begins_with_the_table_of_all_studies() -> None:
-    expected = overview({name: read(RESULTS / f"{name}.json") for name in STUDIES})
+@pytest.mark.parametrize("laid_out", [overview, between_studies])
+def test_the_page_of_results_has_the_tables_of_all_studies(laid_out: Callable[[dict[StudyName, Any]], str]) -> None:
+    expected = laid_out({name: read(RESULTS / f"{name}.json") for name in STUDIES})
     assert expected in (RESULTS / "README.md").read_text()
 
 

@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 from scipy.stats import t as student_t
 
 from segmentation.campaigns.runner import CampaignError, Job, markdown, summarise
-from segmentation.campaigns.studies import STUDIES, TRIPLE, VALIDATION, Contrast, Study, StudyName
+from segmentation.campaigns.studies import (
+    BETWEEN_STUDIES,
+    STUDIES,
+    TRIPLE,
+    VALIDATION,
+    Cell,
+    Contrast,
+    Study,
+    StudyName,
+)
 from segmentation.storage import write_whole
 
 Records = list[dict[str, Any]]  # a training each: variant, method, seed and what it scored
@@ -125,8 +134,12 @@ def difference(better: dict[int, float], worse: dict[int, float]) -> Difference 
 
 def contrast(study: Study, records: Records, pairs: Contrast) -> Difference | None:
     """Return a contrast over the seeds that all its cells have; None if there are none."""
-    by_pair = (_less(*(scores_of(study, records, *cell) for cell in pair)) for pair in pairs)
-    return _mean_difference(reduce(_less, by_pair))
+    return _mean_difference(reduce(_less, (_by_seed(study, records, pair) for pair in pairs)))
+
+
+def _by_seed(study: Study, records: Records, pair: tuple[Cell, Cell]) -> dict[int, float]:
+    better, worse = (scores_of(study, records, *cell) for cell in pair)
+    return _less(better, worse)
 
 
 def _less(better: dict[int, float], worse: dict[int, float]) -> dict[int, float]:
@@ -226,6 +239,16 @@ def overview(records: Mapping[StudyName, Records]) -> str:
                 lines.append((gained.n, [f"{study.title}: {variant}", *_compared(*scores)]))
     lines.sort(key=lambda line: -line[0])
     return markdown([header, *(cells for _, cells in lines)])
+
+
+def between_studies(records: Mapping[StudyName, Records]) -> str:
+    """Lay out the differences between studies, of those that are trained; empty if none are."""
+    made = {}
+    for name, pairs in BETWEEN_STUDIES.items():
+        by_pair = (_by_seed(STUDIES[study], records[study], pair) for study, pair in pairs)
+        if found := _mean_difference(reduce(_less, by_pair)):
+            made[name] = found
+    return _table_of_contrasts(made) if made else ""
 
 
 def compares(study: Study) -> bool:

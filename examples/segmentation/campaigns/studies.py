@@ -304,3 +304,13 @@ STUDIES: dict[StudyName, Study] = {
         contrasts=SIZES_CONTRASTS,
     ),
 }
+
+# Differences between studies that train on the same labelled images by the same seeds: the pairs of a contrast, each
+# with its study.
+BETWEEN_STUDIES: Mapping[str, Sequence[tuple[StudyName, tuple[Cell, Cell]]]] = {
+    f"CowMix's gain on CamVid in 6,000 iterations - in 1,200{where}": (
+        ("camvid-subsets", _gain(PAPER, part)),
+        ("camvid-sizes", _gain(SMALL_SCALED, part)),
+    )
+    for where, part in (("", None), (", 0001TP", "0001TP"), (", Seq05VD", "Seq05VD"))
+}
