@@ -16,6 +16,7 @@ from tests.miniature import make_camvid
 from unlabelled import Options, Scores, scores_of, table
 
 SIZE = (32, 64)
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def test_scores_of_a_confusion_matrix() -> None:
@@ -38,11 +39,20 @@ def test_the_table_has_means_over_pairs() -> None:
     ]
 
 
+def table_of(name: str) -> str:
+    content = json.loads((RESULTS / name).read_text())
+    return table(content["classes"], [(pair["base"], pair["other"]) for pair in content["pairs"]])
+
+
 def test_the_page_of_results_has_the_table_of_the_scores() -> None:
-    results = Path(__file__).parents[1] / "docs" / "results"
-    content = json.loads((results / "camvid-unlabelled.json").read_text())
-    pairs = [(pair["base"], pair["other"]) for pair in content["pairs"]]
-    assert table(content["classes"], pairs) in (results / "README.md").read_text()
+    assert table_of("camvid-unlabelled.json") in (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("trained", ["mixed", "flips", "scales"])
+def test_the_page_of_results_has_the_means_of_other_trainings(trained: str) -> None:
+    name = f"camvid-unlabelled-{trained}.json"
+    mean = table_of(name).splitlines()[2].removeprefix("| mean ")
+    assert f"]({name}) {mean}" in (RESULTS / "README.md").read_text()
 
 
 @pytest.fixture
