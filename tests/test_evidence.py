@@ -374,7 +374,7 @@ def test_contrasts_are_between_cells_or_differences_of_cells_with_the_same_seeds
 def test_differences_between_studies_are_of_the_seeds_that_both_have() -> None:
     def trained(study: StudyName, gains: dict[int, float]) -> list[dict[str, Any]]:
         (cell, _), *_ = (pair for of, pair in next(iter(BETWEEN_STUDIES.values())) if of == study)
-        one = {"iou": {}, "validation": {}}
+        one: dict[str, Any] = {"iou": {}, "validation": {}}
         for_supervised = STUDIES[study].trained_in(cell.variant, "supervised")
         return [
             one | {"variant": variant, "method": method, "seed": seed, "miou": 40 + gain}
