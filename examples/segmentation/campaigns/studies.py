@@ -228,7 +228,7 @@ STUDIES: dict[StudyName, Study] = {
         subsets=True,
     ),
     "scenes-sizes": Study(
-        "Scenes, 30 labels, 1,200 iterations",
+        "Scenes, 30 labels, 1,200 iterations, flips and scales",
         "Does CowMix gain on larger images of the built-in scenes, too?",
         (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
         {f"{3 * n}x{2 * n}": ("--size", str(2 * n), str(3 * n)) for n in (48, 64)},
