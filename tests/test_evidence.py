@@ -416,15 +416,15 @@ def test_the_page_of_results_has_the_tables_of_the_records_of_todays_studies(nam
         assert content["arguments"] == shlex.join(study.common)
         assert all(shlex.split(words) == list(study.variants[name]) for name, words in content["variants"].items())
         shown = tables(study, records)
-        assert shown.pop("all images") in page
+        assert f"\n\n{shown.pop('all images')}\n" in page  # and no further row
         assert [
-            part for part, table in shown.items() if f"\n\n{part[0].upper()}{part[1:]}:\n\n{table}" not in page
+            part for part, table in shown.items() if f"\n\n{part[0].upper()}{part[1:]}:\n\n{table}\n" not in page
         ] == []
 
 
 def test_the_page_of_results_has_the_classes_of_the_subsets() -> None:
     study, records = STUDIES["camvid-subsets"], read(RESULTS / "camvid-subsets.json")
-    assert table_of_classes(study, records, PAPER) in (RESULTS / "README.md").read_text()
+    assert f"\n\n{table_of_classes(study, records, PAPER)}\n" in (RESULTS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("laid_out", [overview, between_studies])

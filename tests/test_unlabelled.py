@@ -45,7 +45,7 @@ def table_of(name: str) -> str:
 
 
 def test_the_page_of_results_has_the_table_of_the_scores() -> None:
-    assert table_of("camvid-unlabelled.json") in (RESULTS / "README.md").read_text()
+    assert f"\n\n{table_of('camvid-unlabelled.json')}\n" in (RESULTS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("trained", ["mixed", "flips", "scales"])

@@ -20,7 +20,6 @@ from segmentation.campaigns.studies import (
     TRIPLE,
     VALIDATION,
     Cell,
-    Contrast,
     Study,
     StudyName,
 )
@@ -132,14 +131,14 @@ def difference(better: dict[int, float], worse: dict[int, float]) -> Difference 
     return _mean_difference(_less(better, worse))
 
 
-def contrast(study: Study, records: Records, pairs: Contrast) -> Difference | None:
-    """Return a contrast over the seeds that all its cells have; None if there are none."""
-    return _mean_difference(reduce(_less, (_by_seed(study, records, pair) for pair in pairs)))
+def contrast(pairs: Iterable[tuple[Study, Records, tuple[Cell, Cell]]]) -> Difference | None:
+    """Return a contrast over the seeds that all its cells have; None if there are none.
 
-
-def _by_seed(study: Study, records: Records, pair: tuple[Cell, Cell]) -> dict[int, float]:
-    better, worse = (scores_of(study, records, *cell) for cell in pair)
-    return _less(better, worse)
+    Args:
+        pairs: Its pairs of cells, each with the study that they are of and the records of that study.
+    """
+    by_pair = (_less(*(scores_of(study, records, *cell) for cell in pair)) for study, records, pair in pairs)
+    return _mean_difference(reduce(_less, by_pair))
 
 
 def _less(better: dict[int, float], worse: dict[int, float]) -> dict[int, float]:
@@ -201,8 +200,9 @@ def tables(study: Study, records: Records) -> dict[str, str]:
     groups = sorted({group for one in records for group in one.get("groups", ())})
     parts = [VALIDATION, *groups] if len(groups) > 1 else []
     made = {"all images": table(study, records)} | {part: table(study, records, part) for part in parts}
-    contrasts = {name: found for name, pairs in study.contrasts.items() if (found := contrast(study, records, pairs))}
-    return made | ({"differences": _table_of_contrasts(contrasts)} if contrasts else {})
+    contrasts = {name: contrast((study, records, pair) for pair in pairs) for name, pairs in study.contrasts.items()}
+    differences = _table_of_contrasts(contrasts)
+    return made | ({"differences": differences} if differences else {})
 
 
 def table_of_classes(study: Study, records: Records, variant: str) -> str:
@@ -214,13 +214,14 @@ def table_of_classes(study: Study, records: Records, variant: str) -> str:
     return markdown(lines)
 
 
-def _table_of_contrasts(contrasts: Mapping[str, Difference]) -> str:
-    """Lay out contrasts with their 95% intervals as Markdown."""
+def _table_of_contrasts(contrasts: Mapping[str, Difference | None]) -> str:
+    """Lay out contrasts that are known with their 95% intervals as Markdown; return "" if none is."""
     lines = [["", "difference", "95% interval"]]
     for name, found in contrasts.items():
-        interval = "" if found.interval is None else "{:.1f} to {:.1f}".format(*found.interval)
-        lines.append([name, str(found), interval])
-    return markdown(lines)
+        if found is not None:
+            interval = "" if found.interval is None else "{:.1f} to {:.1f}".format(*found.interval)
+            lines.append([name, str(found), interval])
+    return markdown(lines) if len(lines) > 1 else ""
 
 
 def overview(records: Mapping[StudyName, Records]) -> str:
@@ -243,12 +244,12 @@ def overview(records: Mapping[StudyName, Records]) -> str:
 
 def between_studies(records: Mapping[StudyName, Records]) -> str:
     """Lay out the differences between studies, of those that are trained; empty if none are."""
-    made = {}
-    for name, pairs in BETWEEN_STUDIES.items():
-        by_pair = (_by_seed(STUDIES[study], records[study], pair) for study, pair in pairs)
-        if found := _mean_difference(reduce(_less, by_pair)):
-            made[name] = found
-    return _table_of_contrasts(made) if made else ""
+    return _table_of_contrasts(
+        {
+            name: contrast((STUDIES[study], records[study], pair) for study, pair in pairs)
+            for name, pairs in BETWEEN_STUDIES.items()
+        }
+    )
 
 
 def compares(study: Study) -> bool:
