@@ -45,14 +45,14 @@ def table_of(name: str) -> str:
 
 
 def test_the_page_of_results_has_the_table_of_the_scores() -> None:
-    assert f"\n\n{table_of('camvid-unlabelled.json')}\n" in (RESULTS / "README.md").read_text()
+    assert f"\n\n{table_of('camvid-unlabelled.json')}\n" in (RESULTS / "camvid.md").read_text()
 
 
 @pytest.mark.parametrize("trained", ["mixed", "flips", "scales"])
 def test_the_page_of_results_has_the_means_of_other_trainings(trained: str) -> None:
     name = f"camvid-unlabelled-{trained}.json"
     mean = table_of(name).splitlines()[2].removeprefix("| mean ")
-    assert f"]({name}) {mean}" in (RESULTS / "README.md").read_text()
+    assert f"]({name}) {mean}" in (RESULTS / "camvid.md").read_text()
 
 
 @pytest.fixture
