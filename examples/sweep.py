@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_sweep
 from segmentation.campaigns.runner import Summary
@@ -63,6 +60,12 @@ def value_arguments(parameter: str, value: str) -> tuple[str, ...]:
     return f"--{parameter}", low, high or low
 
 
+def table(content: Mapping[str, Any]) -> str:
+    """Lay out the scores of a PARAMETER.json as a Markdown table, a column for each value and each baseline."""
+    scores = {name: Summary(**score) for name, score in {**content["test"], **content["baseline"]}.items()}
+    return runner.markdown([[content["parameter"], *scores], ["mIoU, %", *map(str, scores.values())]])
+
+
 def report(
     options: Options, values: Mapping[str, Summary], baseline: Mapping[str, Summary], origin: Mapping[str, Any]
 ) -> None:
@@ -78,12 +81,7 @@ def report(
         f"{origin['dataset']}, {origin['tested_on']}, {options.method}; subsets of labelled frames: {options.subsets}"
     )
     save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], values, baseline)
-    table = Table(title=title)
-    table.add_column(options.parameter)
-    table.add_column("mIoU, %", justify="right")
-    for name, score in {**values, **baseline}.items():
-        table.add_row(name, str(score))
-    Console().print(table)
+    print(f"{title}\n\n{table(content)}")
     print(f"Written: {options.parameter}.json and {options.parameter}.png in {options.out}.")
 
 

@@ -281,7 +281,7 @@ def test_table1_without_full_or_paper(tmp_path: Path, fake: list[str]) -> None:
     assert is_a_picture(tmp_path / "table1.png", panels=1)
 
 
-def test_sweep_trains_gathers_and_writes(tmp_path: Path, fake: list[str]) -> None:
+def test_sweep_trains_gathers_and_writes(tmp_path: Path, fake: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     options = sweep.Options(parameter="sigma", subsets=2, at_once=2, baseline=True, out=tmp_path)
     sweep.main(options, [], fake)
     content = json.loads((tmp_path / "sigma.json").read_text())
@@ -292,6 +292,9 @@ def test_sweep_trains_gathers_and_writes(tmp_path: Path, fake: list[str]) -> Non
         assert starts(Job(tmp_path / "sigma" / value / "1", "cowmix", ()))[0][4:] == words
     assert starts(Job(tmp_path / "supervised" / "1", "supervised", ()))[0][4:] == []
     assert is_a_picture(tmp_path / "sigma.png", panels=1)
+    heading, _, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
+    assert heading == "| sigma | 2 | 4 | 8 | 16 | 32 | 2-8 | 4-16 | 8-32 | supervised |"
+    assert row == f"| mIoU, % |{8 * ' 45.50 ± 0.71 |'} 40.50 ± 0.71 |"
 
 
 @pytest.mark.parametrize("parameter", sweep.VALUES)
