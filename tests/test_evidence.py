@@ -2,10 +2,8 @@
 
 import json
 import math
-import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,11 @@ from segmentation.campaigns.records import (
     between_studies,
     difference,
     overview,
-    read,
     table_of_classes,
     tables,
 )
 from segmentation.campaigns.runner import CampaignError
-from segmentation.campaigns.studies import BETWEEN_STUDIES, PAPER, STUDIES, VALIDATION, Cell, StudyName
+from segmentation.campaigns.studies import BETWEEN_STUDIES, STUDIES, VALIDATION, Cell, StudyName
 from segmentation.config import parse
 from segmentation.methods import MethodName
 from segmentation.presets import camvid
@@ -404,34 +401,6 @@ def test_the_trainer_takes_the_arguments_of_every_study(name: StudyName, tmp_pat
         config = parse(camvid, job.arguments)
         assert (config.method, config.seed) == ((method,), seed)
         assert config.subset == (seed if study.subsets else None)
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_page_of_results_has_the_tables_of_the_records_of_todays_studies(name: StudyName) -> None:
-    study, records = STUDIES[name], read(RESULTS / f"{name}.json")
-    page = (RESULTS / f"{name.partition('-')[0]}.md").read_text() + "\n"  # as after any other table than the last
-    assert bool(records) == (f"[`{name}.json`]({name}.json)" in page)
-    if records:
-        content = json.loads((RESULTS / f"{name}.json").read_text())
-        assert content["question"] == study.question
-        assert content["arguments"] == shlex.join(study.common)
-        assert all(shlex.split(words) == list(study.variants[name]) for name, words in content["variants"].items())
-        shown = tables(study, records)
-        assert f"\n\n{shown.pop('all images')}\n" in page  # and no further row
-        assert [
-            part for part, table in shown.items() if f"\n\n{part[0].upper()}{part[1:]}:\n\n{table}\n" not in page
-        ] == []
-
-
-def test_the_page_of_results_has_the_classes_of_the_subsets() -> None:
-    study, records = STUDIES["camvid-subsets"], read(RESULTS / "camvid-subsets.json")
-    assert f"\n\n{table_of_classes(study, records, PAPER)}\n" in (RESULTS / "camvid.md").read_text()
-
-
-@pytest.mark.parametrize("laid_out", [overview, between_studies])
-def test_the_page_of_results_has_the_tables_of_all_studies(laid_out: Callable[[dict[StudyName, Any]], str]) -> None:
-    expected = laid_out({name: read(RESULTS / f"{name}.json") for name in STUDIES})
-    assert f"\n\n{expected}\n" in (RESULTS / "README.md").read_text()  # and no further row
 
 
 @pytest.mark.parametrize("option", ["at_once", "seeds"])

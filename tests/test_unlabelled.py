@@ -16,7 +16,6 @@ from tests.miniature import make_camvid
 from unlabelled import Options, Scores, scores_of, table
 
 SIZE = (32, 64)
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def test_scores_of_a_confusion_matrix() -> None:
@@ -37,22 +36,6 @@ def test_the_table_has_means_over_pairs() -> None:
         "| sky | 20.0 | 26.0 | +6.0 ± 2.0 (2) | 50.0 to 55.0 | 10.0 to 10.0 |",
         "| sea | 40.0 | 48.0 | +8.0 ± 0.0 (2) | none to 70.0 | 30.0 to 30.0 |",
     ]
-
-
-def table_of(name: str) -> str:
-    content = json.loads((RESULTS / name).read_text())
-    return table(content["classes"], [(pair["base"], pair["other"]) for pair in content["pairs"]])
-
-
-def test_the_page_of_results_has_the_table_of_the_scores() -> None:
-    assert f"\n\n{table_of('camvid-unlabelled.json')}\n" in (RESULTS / "camvid.md").read_text()
-
-
-@pytest.mark.parametrize("trained", ["mixed", "flips", "scales"])
-def test_the_page_of_results_has_the_means_of_other_trainings(trained: str) -> None:
-    name = f"camvid-unlabelled-{trained}.json"
-    mean = table_of(name).splitlines()[2].removeprefix("| mean ")
-    assert f"]({name}) {mean}" in (RESULTS / "camvid.md").read_text()
 
 
 @pytest.fixture
