@@ -324,7 +324,8 @@ def test_plots_show_what_they_are_given(tmp_path: Path, monkeypatch: pytest.Monk
         one, two, three = Summary((), 40, 3), Summary((), 50, None), Summary((), -2, 1)
         save_comparison(tmp_path / "a.png", "", ["x", "y"], {"mIoU": {"paper": [None, one], "here": [two, three]}})
         save_sweep(tmp_path / "b.png", "", "x", {"1": one, "2": two}, {"baseline": three})
-    comparison, sweep_axis = (plt.figure(number).axes[0] for number in plt.get_fignums()[-2:])
+        save_sweep(tmp_path / "c.png", "", "x", {"2": two}, {"baseline": three})
+    comparison, sweep_axis, single = (plt.figure(number).axes[0] for number in plt.get_fignums()[-3:])
     plt.close("all")
     boxes = [bar.get_window_extent().transformed(comparison.transData.inverted()) for bar in comparison.patches]
     assert np.allclose([box.intervalx.mean() for box in boxes], [0.8, 0.2, 1.2])
@@ -334,6 +335,8 @@ def test_plots_show_what_they_are_given(tmp_path: Path, monkeypatch: pytest.Monk
     boxes = [bar.get_window_extent().transformed(sweep_axis.transData.inverted()) for bar in sweep_axis.patches]
     assert np.allclose([(box.y0, box.y1) for box in boxes], [(37, 43), (50, 50), (-3, -1)])
     assert np.allclose(sweep_axis.lines[0].get_ydata(), -2)
+    assert sweep_axis.get_title().startswith("\nbars: mean ± 1 standard deviation;")
+    assert single.get_title().startswith("\none run for each value;")
 
 
 def test_subsets_of_labelled_frames() -> None:

@@ -71,7 +71,7 @@ def save_sweep(
     """Draw mIoU for each value of a parameter, like the paper's Figures 8 to 10.
 
     Each bar reaches from one standard deviation below the mean to one above; a line marks the mean. The axis therefore
-    need not begin at 0.
+    need not begin at 0. One run has a line without a bar.
 
     Args:
         path: PNG to write.
@@ -90,7 +90,9 @@ def save_sweep(
         if score.std is not None:
             axis.axhspan(score.mean - score.std, score.mean + score.std, color=_BASELINE, alpha=0.15, linewidth=0)
     axis.set(xlabel=label, ylabel="mIoU, %")
-    axis.set_title(f"{title}\nbars: mean ± 1 standard deviation; the axis does not begin at 0")
+    has_bars = any(score.std is not None for score in values.values())
+    shown = "bars: mean ± 1 standard deviation" if has_bars else "one run for each value"
+    axis.set_title(f"{title}\n{shown}; the axis does not begin at 0")
     axis.set_xticks(range(len(values)), list(values))
     axis.use_sticky_edges = False  # bars do not start at the frame, so leave a margin below them
     axis.margins(y=0.1)
