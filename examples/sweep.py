@@ -47,9 +47,9 @@ class Options(runner.Options):
     method: MethodName = "cowmix"
     """Method to train; the parameter must have an effect on it."""
     baseline: bool = False
-    """Train supervised too, and draw it as a line."""
+    """Train supervised and full, too, and draw them as lines."""
     out: Path = Path("runs/sweep")
-    """Folder for PARAMETER.json, PARAMETER.png and the runs, PARAMETER/VALUE/SUBSET and supervised/SUBSET."""
+    """Folder for PARAMETER.json, PARAMETER.png and the runs: PARAMETER/VALUE/SUBSET, supervised/SUBSET, full/SUBSET."""
 
 
 def value_arguments(parameter: str, value: str) -> tuple[str, ...]:
@@ -97,9 +97,10 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
         )
         for value in VALUES[options.parameter]
     }
-    baseline = {}
-    if options.baseline:
-        baseline["supervised"] = runner.subset_jobs(options.out / "supervised", "supervised", options.subsets, passed)
+    baseline = {
+        name: runner.subset_jobs(options.out / name, name, options.subsets, passed)
+        for name in (("supervised", "full") if options.baseline else ())
+    }
     every = [job for group in (*jobs.values(), *baseline.values()) for job in group]
     with locked(options.out):
         runner.run(every, options.at_once, command)

@@ -287,14 +287,14 @@ def test_sweep_trains_gathers_and_writes(tmp_path: Path, fake: list[str], capsys
     content = json.loads((tmp_path / "sigma.json").read_text())
     assert list(content["test"]) == list(sweep.VALUES["sigma"])
     assert content["test"]["4-16"] == {"runs": [45.0, 46.0], "mean": 45.5, "std": pytest.approx(0.5**0.5)}
-    assert content["baseline"]["supervised"]["mean"] == pytest.approx(40.5)
+    assert {name: score["mean"] for name, score in content["baseline"].items()} == {"supervised": 40.5, "full": 60.5}
     for value, words in {"4-16": ["--sigma", "4", "16"], "8": ["--sigma", "8", "8"]}.items():
         assert starts(Job(tmp_path / "sigma" / value / "1", "cowmix", ()))[0][4:] == words
     assert starts(Job(tmp_path / "supervised" / "1", "supervised", ()))[0][4:] == []
     assert is_a_picture(tmp_path / "sigma.png", panels=1)
     heading, _, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
-    assert heading == "| sigma | 2 | 4 | 8 | 16 | 32 | 2-8 | 4-16 | 8-32 | supervised |"
-    assert row == f"| mIoU, % |{8 * ' 45.50 ± 0.71 |'} 40.50 ± 0.71 |"
+    assert heading == "| sigma | 2 | 4 | 8 | 16 | 32 | 2-8 | 4-16 | 8-32 | supervised | full |"
+    assert row == f"| mIoU, % |{8 * ' 45.50 ± 0.71 |'} 40.50 ± 0.71 | 60.50 ± 0.71 |"
 
 
 @pytest.mark.parametrize("parameter", sweep.VALUES)

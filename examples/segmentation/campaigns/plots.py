@@ -85,8 +85,8 @@ def save_sweep(
         std = score.std or 0.0
         axis.bar(x, 2 * std, 0.6, bottom=score.mean - std, color=_HERE, alpha=0.45)
         axis.hlines(score.mean, x - 0.3, x + 0.3, color=_HERE, linewidth=2.5)
-    for name, score in references.items():
-        axis.axhline(score.mean, color=_BASELINE, linestyle="--", label=name)
+    for style, (name, score) in zip(cycle(("--", ":")), references.items(), strict=False):
+        axis.axhline(score.mean, color=_BASELINE, linestyle=style, label=name)
         if score.std is not None:
             axis.axhspan(score.mean - score.std, score.mean + score.std, color=_BASELINE, alpha=0.15, linewidth=0)
     axis.set(xlabel=label, ylabel="mIoU, %")
