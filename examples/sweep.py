@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from segmentation.campaigns import runner
 from segmentation.campaigns.plots import save_sweep
-from segmentation.campaigns.runner import Summary
+from segmentation.campaigns.runner import Job, Summary
 from segmentation.methods import MethodName
 from segmentation.storage import locked
 
@@ -62,26 +62,44 @@ def value_arguments(parameter: str, value: str) -> tuple[str, ...]:
 
 def table(content: Mapping[str, Any]) -> str:
     """Lay out the scores of a PARAMETER.json as a Markdown table, a column for each value and each baseline."""
-    scores = {name: Summary(**score) for name, score in {**content["test"], **content["baseline"]}.items()}
-    return runner.markdown([[content["parameter"], *scores], ["mIoU, %", *map(str, scores.values())]])
+    columns = content["test"] | content["baseline"]
+    lines = [[content["parameter"], *columns], ["mIoU", *(str(Summary(**score)) for score in columns.values())]]
+    for name, means in content["classes"].items():
+        lines.append([name, *(f"{means[column]:.1f}" if column in means else "" for column in columns)])
+    return runner.markdown(lines)
+
+
+def means_of_classes(groups: Mapping[str, Sequence[Job]]) -> dict[str, dict[str, float]]:
+    """Return the mean IoU of each class in percent, by the class and by the name of a group of finished jobs."""
+    found = {name: runner.gather_classes(group) for name, group in groups.items()}
+    classes = dict.fromkeys(class_name for scores in found.values() for class_name in scores)
+    return {
+        class_name: {name: round(scores[class_name].mean, 2) for name, scores in found.items() if class_name in scores}
+        for class_name in classes
+    }
 
 
 def report(
-    options: Options, values: Mapping[str, Summary], baseline: Mapping[str, Summary], origin: Mapping[str, Any]
+    options: Options,
+    values: Mapping[str, Sequence[Job]],
+    baseline: Mapping[str, Sequence[Job]],
+    origin: Mapping[str, Any],
 ) -> None:
-    """Print the scores, and write them as JSON and as a plot."""
+    """Print the scores of finished jobs, and write them as JSON and as a plot."""
+    scores, base = ({name: runner.gather(group) for name, group in one.items()} for one in (values, baseline))
     content = dict(origin) | {
         "parameter": options.parameter,
         "method": options.method,
-        "test": {value: score._asdict() for value, score in values.items()},
-        "baseline": {name: score._asdict() for name, score in baseline.items()},
+        "test": {value: score._asdict() for value, score in scores.items()},
+        "baseline": {name: score._asdict() for name, score in base.items()},
+        "classes": means_of_classes({**values, **baseline}),
     }
     (options.out / f"{options.parameter}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     title = (
         f"{origin['dataset']}, {origin['tested_on']}, {options.method}; subsets of labelled frames: {options.subsets}"
     )
-    save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], values, baseline)
-    print(f"{title}\n\n{table(content)}")
+    save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], scores, base)
+    print(f"{title}; IoU in percent\n\n{table(content)}")
     print(f"Written: {options.parameter}.json and {options.parameter}.png in {options.out}.")
 
 
@@ -104,12 +122,7 @@ def main(options: Options, passed: Sequence[str], command: Sequence[str] = runne
     every = [job for group in (*jobs.values(), *baseline.values()) for job in group]
     with locked(options.out):
         runner.run(every, options.at_once, command)
-    report(
-        options,
-        {value: runner.gather(group) for value, group in jobs.items()},
-        {name: runner.gather(group) for name, group in baseline.items()},
-        runner.provenance(every, passed),
-    )
+    report(options, jobs, baseline, runner.provenance(every, passed))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ if options.method == options.fail:
 if options.wait and not pathlib.Path(options.wait).exists():
     time.sleep(60)
 score = {SCORES}[options.method] + int(options.subset) / 100
-test = {{options.method: {{"miou": score, "student_miou": 0.1}}}}
+classes = {{"sky": score / 2, "sea": None}}
+test = {{options.method: {{"miou": score, "student_miou": 0.1, "iou": classes}}}}
 report = {{"dataset": "CamVid", "tested_on": "test set", "torch": "2.11", "test": test}}
 (out / "metrics.json").write_text(json.dumps(report))
 """
@@ -292,9 +293,12 @@ def test_sweep_trains_gathers_and_writes(tmp_path: Path, fake: list[str], capsys
         assert starts(Job(tmp_path / "sigma" / value / "1", "cowmix", ()))[0][4:] == words
     assert starts(Job(tmp_path / "supervised" / "1", "supervised", ()))[0][4:] == []
     assert is_a_picture(tmp_path / "sigma.png", panels=1)
-    heading, _, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
-    assert heading == "| sigma | 2 | 4 | 8 | 16 | 32 | 2-8 | 4-16 | 8-32 | supervised | full |"
-    assert row == f"| mIoU, % |{8 * ' 45.50 ± 0.71 |'} 40.50 ± 0.71 | 60.50 ± 0.71 |"
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == [
+        "| sigma | 2 | 4 | 8 | 16 | 32 | 2-8 | 4-16 | 8-32 | supervised | full |",
+        f"| --- |{10 * ' ---: |'}",
+        f"| mIoU |{8 * ' 45.50 ± 0.71 |'} 40.50 ± 0.71 | 60.50 ± 0.71 |",
+        f"| sky |{8 * ' 22.8 |'} 20.2 | 30.2 |",
+    ]
 
 
 @pytest.mark.parametrize("parameter", sweep.VALUES)

@@ -122,10 +122,7 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
         found[name, labelled, "mIoU"] = runner.summarise([runner.percent(score) for score in scores])
         if full := [runner.percent(score["full_resolution"]) for score in scores if "full_resolution" in score]:
             found[name, labelled, FULL] = runner.summarise(full)
-        for class_name in scores[0]["iou"]:
-            known = [100 * value for score in scores if (value := score["iou"][class_name]) is not None]
-            if known:
-                found[name, labelled, class_name] = runner.summarise(known)
+        found |= {(name, labelled, class_name): score for class_name, score in runner.gather_classes(runs).items()}
     return found
 
 

@@ -149,6 +149,13 @@ def gather(jobs: Sequence[Job]) -> Summary:
     return summarise([percent(report["test"][job.method]) for job in jobs if (report := job.report())])
 
 
+def gather_classes(jobs: Sequence[Job]) -> dict[str, Summary]:
+    """Summarise the IoU of each class of finished jobs, in percent; a class that no run has is left out."""
+    scores = [report["test"][job.method]["iou"] for job in jobs if (report := job.report())]
+    known = {name: [100 * one[name] for one in scores if one[name] is not None] for name in scores[0]}
+    return {name: summarise(runs) for name, runs in known.items() if runs}
+
+
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """Lay out lines as a Markdown table; the first line is its heading, the first column is aligned left."""
     heading, *body = lines
