@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import sweep
 import unlabelled
 from segmentation.campaigns.records import between_studies, overview, read, table_of_classes, tables
 from segmentation.campaigns.studies import PAPER, STUDIES, StudyName
@@ -76,3 +77,13 @@ def test_means_on_unlabelled_images_of_other_trainings(trained: str) -> None:
     name = f"camvid-unlabelled-{trained}"
     mean = scores_on_unlabelled_images(name).splitlines()[2].removeprefix("| mean ")
     assert f"]({name}.json) {mean}\n" in page("camvid")
+
+
+@pytest.mark.parametrize("parameter", ["consistency-weight", "ema", "sigma"])
+def test_tables_of_sweeps_on_the_validation_split(parameter: str) -> None:
+    name = f"sweep-{parameter}"
+    content = content_of(name)
+    assert list(content["test"]) == list(sweep.VALUES[parameter])
+    assert (content["parameter"], content["tested_on"]) == (parameter, "validation set")
+    assert f"[`{name}.json`]({name}.json)" in page("camvid")
+    assert f"\n\n{sweep.table(content)}\n" in page("camvid")
