@@ -74,7 +74,7 @@ def means_of_classes(groups: Mapping[str, Sequence[Job]]) -> dict[str, dict[str,
     found = {name: runner.gather_classes(group) for name, group in groups.items()}
     classes = dict.fromkeys(class_name for scores in found.values() for class_name in scores)
     return {
-        class_name: {name: round(scores[class_name].mean, 2) for name, scores in found.items() if class_name in scores}
+        class_name: {name: scores[class_name].mean for name, scores in found.items() if class_name in scores}
         for class_name in classes
     }
 
@@ -86,7 +86,8 @@ def report(
     origin: Mapping[str, Any],
 ) -> None:
     """Print the scores of finished jobs, and write them as JSON and as a plot."""
-    scores, base = ({name: runner.gather(group) for name, group in one.items()} for one in (values, baseline))
+    scores = {value: runner.gather(jobs) for value, jobs in values.items()}
+    base = {name: runner.gather(jobs) for name, jobs in baseline.items()}
     content = dict(origin) | {
         "parameter": options.parameter,
         "method": options.method,
@@ -95,9 +96,7 @@ def report(
         "classes": means_of_classes({**values, **baseline}),
     }
     (options.out / f"{options.parameter}.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    title = (
-        f"{origin['dataset']}, {origin['tested_on']}, {options.method}; subsets of labelled frames: {options.subsets}"
-    )
+    title = f"{origin['dataset']}, {origin['tested_on']}, {options.method}; number of subsets: {options.subsets}"
     save_sweep(options.out / f"{options.parameter}.png", title, LABELS[options.parameter], scores, base)
     print(f"{title}; IoU in percent\n\n{table(content)}")
     print(f"Written: {options.parameter}.json and {options.parameter}.png in {options.out}.")

@@ -150,7 +150,7 @@ def gather(jobs: Sequence[Job]) -> Summary:
 
 
 def gather_classes(jobs: Sequence[Job]) -> dict[str, Summary]:
-    """Summarise the IoU of each class of finished jobs, in percent; a class that no run has is left out."""
+    """Summarise the IoU of each class over at least one finished job, in percent, without classes that no run has."""
     scores = [report["test"][job.method]["iou"] for job in jobs if (report := job.report())]
     known = {name: [100 * one[name] for one in scores if one[name] is not None] for name in scores[0]}
     return {name: summarise(runs) for name, runs in known.items() if runs}
