@@ -119,7 +119,7 @@ def gather(cells: Mapping[tuple[RowName, int], Sequence[Job]]) -> dict[tuple[str
     found: dict[tuple[str, int, str], Summary] = {}
     for (name, labelled), runs in cells.items():
         scores = [report["test"][job.method] for job in runs if (report := job.report())]
-        found[name, labelled, "mIoU"] = runner.summarise([runner.percent(score) for score in scores])
+        found[name, labelled, "mIoU"] = runner.gather(runs)
         if full := [runner.percent(score["full_resolution"]) for score in scores if "full_resolution" in score]:
             found[name, labelled, FULL] = runner.summarise(full)
         found |= {(name, labelled, class_name): score for class_name, score in runner.gather_classes(runs).items()}
