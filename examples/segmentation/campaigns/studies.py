@@ -20,6 +20,7 @@ StudyName = Literal[
     "camvid-cowmix-trials",
     "camvid-subsets",
     "camvid-labels",
+    "camvid-labels-mixed",
     "camvid-sizes",
 ]
 
@@ -208,6 +209,15 @@ SIZES_CONTRASTS: dict[str, Contrast] = {
     ),
 }
 
+LABELS = {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)}
+LABELS_CONTRASTS: dict[str, Contrast] = {
+    "CowMix's gain with 10 labels - with 100": (_gain("10 labels"), _gain("100 labels")),
+    "CowMix's gain with 10 labels - with 100, the validation split": (
+        _gain("10 labels", VALIDATION),
+        _gain("100 labels", VALIDATION),
+    ),
+}
+
 STUDIES: dict[StudyName, Study] = {
     "scenes-iterations": Study(
         "Scenes, 30 labels",
@@ -281,17 +291,20 @@ STUDIES: dict[StudyName, Study] = {
     "camvid-labels": Study(
         "CamVid",
         "How does CowMix's gain on CamVid, 160x120, depend on the number of labels?",
-        (*CAMVID, *SMALL, *LONG, "--mix-labelled"),
-        {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)},
+        (*CAMVID, *SMALL, *LONG),
+        LABELS,
         ("supervised", "cowmix"),
         range(3),
-        contrasts={
-            "CowMix's gain with 10 labels - with 100": (_gain("10 labels"), _gain("100 labels")),
-            "CowMix's gain with 10 labels - with 100, the validation split": (
-                _gain("10 labels", VALIDATION),
-                _gain("100 labels", VALIDATION),
-            ),
-        },
+        contrasts=LABELS_CONTRASTS,
+    ),
+    "camvid-labels-mixed": Study(
+        f"CamVid, {MIXED}",
+        "How does CowMix's gain depend on the number of labels where it also mixes labelled images, CamVid, 160x120?",
+        (*CAMVID, *SMALL, *LONG, "--mix-labelled"),
+        LABELS,
+        ("supervised", "cowmix"),
+        range(3),
+        contrasts=LABELS_CONTRASTS,
     ),
     "camvid-sizes": Study(
         "CamVid, 30 labels, 1,200 iterations",
