@@ -49,6 +49,7 @@ def test_tables_of_a_study_as_it_is_today(name: StudyName) -> None:
         ("camvid-subsets", PAPER),
         ("camvid-subsets", "mixed with labelled images, test images unlabelled"),
         ("camvid-sizes", "480x360, flips"),
+        ("camvid-full-size", "3,600 iterations, flips and scales"),
     ],
 )
 def test_tables_of_classes(name: StudyName, variant: str) -> None:

@@ -22,6 +22,7 @@ StudyName = Literal[
     "camvid-labels",
     "camvid-labels-mixed",
     "camvid-sizes",
+    "camvid-full-size",
 ]
 
 VALIDATION = "the validation split"  # as it was scored last during the training
@@ -198,7 +199,8 @@ COWMIX_TRIALS = {
     "learning rate 0.003, mixed with labelled images": ("--learning-rate", "3e-3", "--mix-labelled"),
 }
 
-SIZES = {"480x360": ("--size", "360", "480", "--precision", "bf16"), "160x120": SMALL}
+FULL_SIZE = ("--size", "360", "480", "--precision", "bf16")
+SIZES = {"480x360": FULL_SIZE, "160x120": SMALL}
 LARGE_FLIPPED, SMALL_FLIPPED, SMALL_SCALED = "480x360, flips", "160x120, flips", "160x120, flips and scales"
 SIZES_CONTRASTS: dict[str, Contrast] = {
     **{f"CowMix's gain, {name}": (_gain(name),) for name in (LARGE_FLIPPED, SMALL_FLIPPED, SMALL_SCALED)},
@@ -320,14 +322,30 @@ STUDIES: dict[StudyName, Study] = {
         subsets=True,
         contrasts=SIZES_CONTRASTS,
     ),
+    "camvid-full-size": Study(
+        "CamVid, 480x360, 30 labels",
+        "What does CowMix gain on CamVid at its full size over supervised training that is scaled at random?",
+        (*CAMVID, *FULL_SIZE, *RATES),
+        _long((3600,)),
+        TRIPLE,
+        range(5),
+        subsets=True,
+        contrasts={"CowMix's gain": (_gain(_scaled(3600)),)},
+    ),
 }
 
 # Differences between studies that train on the same labelled images by the same seeds: the pairs of a contrast, each
 # with its study.
 BETWEEN_STUDIES: Mapping[str, Sequence[tuple[StudyName, tuple[Cell, Cell]]]] = {
-    f"CowMix's gain on CamVid in 6,000 iterations - in 1,200{where}": (
-        ("camvid-subsets", _gain(PAPER, part)),
-        ("camvid-sizes", _gain(SMALL_SCALED, part)),
-    )
-    for where, part in (("", None), (", 0001TP", "0001TP"), (", Seq05VD", "Seq05VD"))
+    **{
+        f"CowMix's gain on CamVid in 6,000 iterations - in 1,200{where}": (
+            ("camvid-subsets", _gain(PAPER, part)),
+            ("camvid-sizes", _gain(SMALL_SCALED, part)),
+        )
+        for where, part in (("", None), (", 0001TP", "0001TP"), (", Seq05VD", "Seq05VD"))
+    },
+    "CowMix's gain on CamVid at 480x360 in 3,600 iterations - at 160x120 in 6,000": (
+        ("camvid-full-size", _gain(_scaled(3600))),
+        ("camvid-subsets", _gain(PAPER)),
+    ),
 }
