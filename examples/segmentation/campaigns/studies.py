@@ -348,4 +348,8 @@ BETWEEN_STUDIES: Mapping[str, Sequence[tuple[StudyName, tuple[Cell, Cell]]]] = {
         ("camvid-full-size", _gain(_scaled(3600))),
         ("camvid-subsets", _gain(PAPER)),
     ),
+    f"CowMix's gain on CamVid with 10 labels, {PAPER} - {MIXED}": (
+        ("camvid-labels", _gain("10 labels")),
+        ("camvid-labels-mixed", _gain("10 labels")),
+    ),
 }
