@@ -22,6 +22,7 @@ from segmentation.campaigns.studies import (
     Cell,
     Study,
     StudyName,
+    validated_after,
 )
 from segmentation.storage import write_whole
 
@@ -114,7 +115,7 @@ def scores_of(study: Study, records: Records, variant: str, method: str, part: s
         variant: Name of a variant.
         method: Name of a method.
         part: None for the mIoU of all scored images; a group's name for that of its images, which earlier records lack;
-            a class for its IoU; or VALIDATION.
+            a class for its IoU; VALIDATION; or the name that `validated_after` gives.
     """
     found = select(study, records, variant, method)
     scores = {one["seed"]: one["miou"] if part is None else _parts(one).get(part) for one in found}
@@ -122,8 +123,9 @@ def scores_of(study: Study, records: Records, variant: str, method: str, part: s
 
 
 def _parts(record: Mapping[str, Any]) -> dict[str, float | None]:
-    last = next(reversed(record["validation"].values()), None)
-    return {VALIDATION: last, **record.get("groups", {}), **record["iou"]}
+    steps = {validated_after(int(step)): score for step, score in record["validation"].items()}
+    last = next(reversed(steps.values()), None)
+    return {VALIDATION: last, **steps, **record.get("groups", {}), **record["iou"]}
 
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference | None:

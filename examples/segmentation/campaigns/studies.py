@@ -118,6 +118,11 @@ def _long(iterations: Sequence[int]) -> dict[str, tuple[str, ...]]:
     }
 
 
+def validated_after(iterations: int) -> str:
+    """Return the name of the part that is the validation split, as it was scored after some iterations."""
+    return f"{VALIDATION} after {iterations:,} iterations"
+
+
 def _gain(variant: str, part: str | None = None, method: MethodName = "cowmix") -> tuple[Cell, Cell]:
     return Cell(variant, method, part), Cell(variant, "supervised", part)
 
@@ -211,6 +216,25 @@ SIZES_CONTRASTS: dict[str, Contrast] = {
     ),
 }
 
+_LARGE, _EARLY, _LATE = _scaled(3600), validated_after(1800), validated_after(3000)
+FULL_SIZE_CONTRASTS: dict[str, Contrast] = {
+    "CowMix's gain": (_gain(_LARGE),),
+    "CowMix's gain on 0001TP - on Seq05VD": (_gain(_LARGE, "0001TP"), _gain(_LARGE, "Seq05VD")),
+    **{
+        f"{method}, the validation split after 3,000 iterations - after 1,800": (
+            (Cell(_LARGE, method, _LATE), Cell(_LARGE, method, _EARLY)),
+        )
+        for method in TRIPLE
+    },
+    "CowMix's gain, the validation split after 3,000 iterations - after 1,800": (
+        _gain(_LARGE, _LATE),
+        _gain(_LARGE, _EARLY),
+    ),
+    "CowMix after 1,800 iterations - supervised after 3,000, the validation split": (
+        (Cell(_LARGE, "cowmix", _EARLY), Cell(_LARGE, "supervised", _LATE)),
+    ),
+}
+
 LABELS = {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)}
 LABELS_CONTRASTS: dict[str, Contrast] = {
     "CowMix's gain with 10 labels - with 100": (_gain("10 labels"), _gain("100 labels")),
@@ -301,8 +325,8 @@ STUDIES: dict[StudyName, Study] = {
     ),
     "camvid-labels-mixed": Study(
         f"CamVid, {MIXED}",
-        "How does CowMix's gain depend on the number of labels where it also mixes labelled images, CamVid, 160x120?",
-        (*CAMVID, *SMALL, *LONG, "--mix-labelled"),
+        "How does CowMix's gain on CamVid, 160x120, mixed with labelled images, depend on the number of labels?",
+        (*CAMVID, *SMALL, *LONG, "--mix-labelled"),  # supervised training is that of camvid-labels: it mixes nothing
         LABELS,
         ("supervised", "cowmix"),
         range(3),
@@ -330,7 +354,7 @@ STUDIES: dict[StudyName, Study] = {
         TRIPLE,
         range(5),
         subsets=True,
-        contrasts={"CowMix's gain": (_gain(_scaled(3600)),)},
+        contrasts=FULL_SIZE_CONTRASTS,
     ),
 }
 
@@ -345,7 +369,7 @@ BETWEEN_STUDIES: Mapping[str, Sequence[tuple[StudyName, tuple[Cell, Cell]]]] = {
         for where, part in (("", None), (", 0001TP", "0001TP"), (", Seq05VD", "Seq05VD"))
     },
     "CowMix's gain on CamVid at 480x360 in 3,600 iterations - at 160x120 in 6,000": (
-        ("camvid-full-size", _gain(_scaled(3600))),
+        ("camvid-full-size", _gain(_LARGE)),
         ("camvid-subsets", _gain(PAPER)),
     ),
     f"CowMix's gain on CamVid with 10 labels, {PAPER} - {MIXED}": (
