@@ -144,6 +144,7 @@ SCENES_CONTRASTS: dict[str, Contrast] = {
     ),
 }
 
+SCENES_SIZES = ("144x96", "192x128")
 PAPER, MIXED = "as in the paper", "mixed with labelled images"
 
 
@@ -267,9 +268,10 @@ STUDIES: dict[StudyName, Study] = {
         "Scenes, 30 labels, 1,200 iterations, flips and scales",
         "Does CowMix gain on larger images of the built-in scenes, too?",
         (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
-        {f"{3 * n}x{2 * n}": ("--size", str(2 * n), str(3 * n)) for n in (48, 64)},
+        {size: ("--size", *reversed(size.split("x"))) for size in SCENES_SIZES},
         TRIPLE,
         range(3),
+        contrasts={f"CowMix's gain at {size}": (_gain(size),) for size in SCENES_SIZES},
     ),
     "scenes-beyond": Study(
         "Scenes, 30 labels",
@@ -372,6 +374,13 @@ BETWEEN_STUDIES: Mapping[str, Sequence[tuple[StudyName, tuple[Cell, Cell]]]] = {
         ("camvid-full-size", _gain(_LARGE)),
         ("camvid-subsets", _gain(PAPER)),
     ),
+    **{
+        f"CowMix's gain on scenes of {size} - of 96x64": (
+            ("scenes-sizes", _gain(size)),
+            ("scenes-iterations", _gain(_scaled(1200))),
+        )
+        for size in SCENES_SIZES
+    },
     f"CowMix's gain on CamVid with 10 labels, {PAPER} - {MIXED}": (
         ("camvid-labels", _gain("10 labels")),
         ("camvid-labels-mixed", _gain("10 labels")),
