@@ -238,6 +238,11 @@ FULL_SIZE_CONTRASTS: dict[str, Contrast] = {
 
 LABELS = {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)}
 LABELS_CONTRASTS: dict[str, Contrast] = {
+    **{
+        f"CowMix's gain with {name}{where}": (_gain(name, part),)
+        for name in LABELS
+        for where, part in (("", None), (", the validation split", VALIDATION))
+    },
     "CowMix's gain with 10 labels - with 100": (_gain("10 labels"), _gain("100 labels")),
     "CowMix's gain with 10 labels - with 100, the validation split": (
         _gain("10 labels", VALIDATION),
