@@ -284,11 +284,8 @@ def test_the_table_of_all_studies_begins_with_the_most_seeds() -> None:
     seen = {"variant": "mixed with labelled images, test images unlabelled", "method": "cowmix"}
     records["camvid-subsets"].append(pair("camvid-subsets", 1)[1] | seen)
     lines = overview(records).splitlines()[2:]
-    assert [line.split(",")[0] for line in lines] == [
-        "| CamVid",
-        "| Scenes",
-        "| CamVid: 10 labels | 50.0 | 50.0 |  | +0.0 (1) |  |",
-    ]
+    assert [line.split(",")[0] for line in lines] == ["| CamVid", "| Scenes", "| CamVid"]
+    assert lines[-1] == "| CamVid, as in the paper: 10 labels | 50.0 | 50.0 |  | +0.0 (1) |  |"
 
 
 def test_rows_without_supervised_training_gain_over_the_first() -> None:
@@ -401,10 +398,10 @@ def test_studies_are_compared_where_a_seed_means_the_same_labelled_images(name: 
             for seed, own in words.items()
         }
 
-    first, *others = [chosen(of, cell) for of, pair in BETWEEN_STUDIES[name] for cell in pair]
-    shared = set(first).intersection(*others)
+    cells = [chosen(of, cell) for of, pair in BETWEEN_STUDIES[name] for cell in pair]
+    shared = set.intersection(*map(set, cells))
     assert shared
-    assert all(other[seed] == first[seed] for other in others for seed in shared)
+    assert all(cell[seed] == cells[0][seed] for cell in cells for seed in shared)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -144,7 +144,9 @@ SCENES_CONTRASTS: dict[str, Contrast] = {
     ),
 }
 
-SCENES_SIZES = ("144x96", "192x128")
+SCENES_SIZES = {f"{3 * n}x{2 * n}": ("--size", str(2 * n), str(3 * n)) for n in (48, 64)}
+SCENES_SIZES_CONTRASTS: dict[str, Contrast] = {f"CowMix's gain at {size}": (_gain(size),) for size in SCENES_SIZES}
+
 PAPER, MIXED = "as in the paper", "mixed with labelled images"
 
 
@@ -237,17 +239,16 @@ FULL_SIZE_CONTRASTS: dict[str, Contrast] = {
 }
 
 LABELS = {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)}
+_TEST_AND_VALIDATION = (("", None), (f", {VALIDATION}", VALIDATION))
 LABELS_CONTRASTS: dict[str, Contrast] = {
     **{
         f"CowMix's gain with {name}{where}": (_gain(name, part),)
-        for name in LABELS
-        for where, part in (("", None), (", the validation split", VALIDATION))
+        for name, (where, part) in product(LABELS, _TEST_AND_VALIDATION)
     },
-    "CowMix's gain with 10 labels - with 100": (_gain("10 labels"), _gain("100 labels")),
-    "CowMix's gain with 10 labels - with 100, the validation split": (
-        _gain("10 labels", VALIDATION),
-        _gain("100 labels", VALIDATION),
-    ),
+    **{
+        f"CowMix's gain with 10 labels - with 100{where}": (_gain("10 labels", part), _gain("100 labels", part))
+        for where, part in _TEST_AND_VALIDATION
+    },
 }
 
 STUDIES: dict[StudyName, Study] = {
@@ -273,10 +274,10 @@ STUDIES: dict[StudyName, Study] = {
         "Scenes, 30 labels, 1,200 iterations, flips and scales",
         "Does CowMix gain on larger images of the built-in scenes, too?",
         (*SCENES, "--iterations", "1200", *SCALED, "--evaluate-every", "200"),
-        {size: ("--size", *reversed(size.split("x"))) for size in SCENES_SIZES},
+        SCENES_SIZES,
         TRIPLE,
         range(3),
-        contrasts={f"CowMix's gain at {size}": (_gain(size),) for size in SCENES_SIZES},
+        contrasts=SCENES_SIZES_CONTRASTS,
     ),
     "scenes-beyond": Study(
         "Scenes, 30 labels",
@@ -322,7 +323,7 @@ STUDIES: dict[StudyName, Study] = {
         contrasts=SUBSETS_CONTRASTS,
     ),
     "camvid-labels": Study(
-        "CamVid",
+        f"CamVid, {PAPER}",
         "How does CowMix's gain on CamVid, 160x120, depend on the number of labels?",
         (*CAMVID, *SMALL, *LONG),
         LABELS,
