@@ -394,7 +394,9 @@ def test_studies_are_compared_where_a_seed_means_the_same_labelled_images(name: 
         trained = (study.trained_in(cell.variant, cell.method), cell.method)
         words = {key[2]: job.arguments for key, job in study.trainings(Path(), []) if key[:2] == trained}
         return {
-            seed: {name: own[own.index(name) + 1] for name in ("--seed", "--subset", "--labelled") if name in own}
+            seed: {
+                option: own[own.index(option) + 1] for option in ("--seed", "--subset", "--labelled") if option in own
+            }
             for seed, own in words.items()
         }
 

@@ -219,35 +219,32 @@ SIZES_CONTRASTS: dict[str, Contrast] = {
     ),
 }
 
-_LARGE, _EARLY, _LATE = _scaled(3600), validated_after(1800), validated_after(3000)
+FULL_SIZE_SCALED, EARLY, LATE = _scaled(3600), validated_after(1800), validated_after(3000)
 FULL_SIZE_CONTRASTS: dict[str, Contrast] = {
-    "CowMix's gain": (_gain(_LARGE),),
-    "CowMix's gain on 0001TP - on Seq05VD": (_gain(_LARGE, "0001TP"), _gain(_LARGE, "Seq05VD")),
+    "CowMix's gain": (_gain(FULL_SIZE_SCALED),),
+    "CowMix's gain on 0001TP - on Seq05VD": (_gain(FULL_SIZE_SCALED, "0001TP"), _gain(FULL_SIZE_SCALED, "Seq05VD")),
     **{
-        f"{method}, the validation split after 3,000 iterations - after 1,800": (
-            (Cell(_LARGE, method, _LATE), Cell(_LARGE, method, _EARLY)),
+        f"{method}, {LATE} - after 1,800": (
+            (Cell(FULL_SIZE_SCALED, method, LATE), Cell(FULL_SIZE_SCALED, method, EARLY)),
         )
         for method in TRIPLE
     },
-    "CowMix's gain, the validation split after 3,000 iterations - after 1,800": (
-        _gain(_LARGE, _LATE),
-        _gain(_LARGE, _EARLY),
-    ),
-    "CowMix after 1,800 iterations - supervised after 3,000, the validation split": (
-        (Cell(_LARGE, "cowmix", _EARLY), Cell(_LARGE, "supervised", _LATE)),
+    f"CowMix's gain, {LATE} - after 1,800": (_gain(FULL_SIZE_SCALED, LATE), _gain(FULL_SIZE_SCALED, EARLY)),
+    f"CowMix after 1,800 iterations - supervised after 3,000, {VALIDATION}": (
+        (Cell(FULL_SIZE_SCALED, "cowmix", EARLY), Cell(FULL_SIZE_SCALED, "supervised", LATE)),
     ),
 }
 
 LABELS = {f"{n} labels": ("--labelled", str(n)) for n in (10, 100)}
-_TEST_AND_VALIDATION = (("", None), (f", {VALIDATION}", VALIDATION))
+TEST_AND_VALIDATION = (("", None), (f", {VALIDATION}", VALIDATION))
 LABELS_CONTRASTS: dict[str, Contrast] = {
     **{
         f"CowMix's gain with {name}{where}": (_gain(name, part),)
-        for name, (where, part) in product(LABELS, _TEST_AND_VALIDATION)
+        for name, (where, part) in product(LABELS, TEST_AND_VALIDATION)
     },
     **{
         f"CowMix's gain with 10 labels - with 100{where}": (_gain("10 labels", part), _gain("100 labels", part))
-        for where, part in _TEST_AND_VALIDATION
+        for where, part in TEST_AND_VALIDATION
     },
 }
 
@@ -377,7 +374,7 @@ BETWEEN_STUDIES: Mapping[str, Sequence[tuple[StudyName, tuple[Cell, Cell]]]] = {
         for where, part in (("", None), (", 0001TP", "0001TP"), (", Seq05VD", "Seq05VD"))
     },
     "CowMix's gain on CamVid at 480x360 in 3,600 iterations - at 160x120 in 6,000": (
-        ("camvid-full-size", _gain(_LARGE)),
+        ("camvid-full-size", _gain(FULL_SIZE_SCALED)),
         ("camvid-subsets", _gain(PAPER)),
     ),
     **{
